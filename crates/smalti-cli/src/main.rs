@@ -1,0 +1,3 @@
+//! The `smalti` command line.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Image folders, tar shards, preprocessing and token files.

@@ -1,0 +1,9 @@
+//! CPU kernels on plain slices: the few operations where a tokenizer's time goes.
+//!
+//! No tensor library is known here. Shapes are arguments, data are `&[f32]`, results are written
+//! into slices that the caller owns, work is spread over the current `rayon` pool, and results do
+//! not depend on the number of threads.
+
+pub mod simd;
+
+pub use simd::Simd;

@@ -1,0 +1,1 @@
+//! Autoencoders, and the generators that write images token by token.

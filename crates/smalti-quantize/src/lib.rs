@@ -1,0 +1,1 @@
+//! Quantizers: maps between latents and discrete codes.

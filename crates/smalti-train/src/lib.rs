@@ -1,0 +1,1 @@
+//! Losses, the two training stages, checkpoints, the run directory and the report.

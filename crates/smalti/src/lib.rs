@@ -1,0 +1,1 @@
+//! Images to discrete tokens and tokens to images.
