@@ -4,6 +4,11 @@
 //! into slices that the caller owns, work is spread over the current `rayon` pool, and results do
 //! not depend on the number of threads.
 
+mod lanes;
+mod math;
+pub mod nearest;
 pub mod simd;
+mod tile;
 
+pub use nearest::{CodebookIndex, Metric, NearestError, TopTwo};
 pub use simd::Simd;
