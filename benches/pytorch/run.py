@@ -8,15 +8,18 @@ or at the end of the input, so that a driver can alternate steps between two pro
 
 The first line tells that everything is loaded; the others are steps:
 
-    {"event": "ready", "name": ..., "torch": ..., "threads": ..., "baseline_mb": ..., "loaded_mb": ...}
+    {"event": "ready", "name": ..., "torch": ..., "threads": ..., "omp_wait_policy": ...,
+     "baseline_mb": ..., "loaded_mb": ...}
     {"event": "step", "name": ..., "round": 0, "ms": ..., "peak_mb": ..., "checksum": ..., further numbers of the work}
 
 Memory is the high-water mark of the resident set of the whole process, in MiB: `baseline_mb` after the imports, `loaded_mb` with
-weights and inputs in memory, `peak_mb` after the step. Time is that of the step alone.
+weights and inputs in memory, `peak_mb` after the step. Time is that of the step alone. The environment variable OMP_WAIT_POLICY
+decides how PyTorch's threads wait for each other; it is reported because it can change the times tenfold on a busy machine.
 """
 
 import argparse
 import json
+import os
 import resource
 import sys
 import time
@@ -78,8 +81,12 @@ def main():
     weights = load_file(args.weights) if args.weights else {}
     work = kind(read_config(kind.config, args.config), weights, load_file(args.inputs))
     del weights
-    versions = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-    say(event="ready", name=args.work, **versions, baseline_mb=baseline, loaded_mb=peak_mb())
+    setting = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
+    }
+    say(event="ready", name=args.work, **setting, baseline_mb=baseline, loaded_mb=peak_mb())
     tensors = {}
     for index, _ in enumerate(requests(args.rounds)):
         start = time.perf_counter()
