@@ -5,7 +5,7 @@
 //! that a driver can alternate rounds with another program (`benches/compare_torch.py`).
 #![allow(clippy::print_stdout, missing_docs)]
 
-use smalti_kernels::{CodebookIndex, Metric};
+use smalti_kernels::{CodebookIndex, GroupNorm, Metric};
 use std::io::BufRead;
 use std::time::Instant;
 
@@ -44,15 +44,59 @@ fn nearest_build() -> Case {
     ("nearest build 65536x16", Box::new(build))
 }
 
+/// Group norm and SiLU with 32 groups: [batch, channels, spatial].
+fn group_norm(names: [&'static str; 2], [batch, channels, spatial]: [usize; 3]) -> [Case; 2] {
+    let count = batch * channels * spatial;
+    let (input, grad) = (noise(count, 1), noise(count, 2));
+    let (gamma, beta) = (noise(channels, 3), noise(channels, 4));
+    let mut output = vec![0.0; count];
+    let run = move |back: bool| {
+        let norm = GroupNorm {
+            groups: 32,
+            spatial,
+            eps: 1e-6,
+            silu: true,
+            gamma: &gamma,
+            beta: &beta,
+        };
+        let moments = norm.forward(&input, &mut output);
+        if back {
+            norm.backward(&input, &moments, &grad, &mut output);
+        }
+    };
+    let mut forward = run.clone();
+    let mut both = run;
+    [
+        (names[0], Box::new(move || forward(false))),
+        (names[1], Box::new(move || both(true))),
+    ]
+}
+
 fn cases() -> Vec<Case> {
-    vec![
+    let mut cases = vec![
         nearest("nearest 65536x16 for 4096", 65536, 16, 4096),
         nearest("nearest 16384x8 for 4096", 16384, 8, 4096),
         nearest("nearest 512x64 for 16384", 512, 64, 16384),
         nearest("nearest 1024x256 for 4096", 1024, 256, 4096),
         nearest("nearest 65536x16 for 1", 65536, 16, 1),
         nearest_build(),
-    ]
+    ];
+    let names = [
+        "group norm forward 4,128,64,64",
+        "group norm both 4,128,64,64",
+    ];
+    cases.extend(group_norm(names, [4, 128, 64 * 64]));
+    let names = [
+        "group norm forward 32,32,32,32",
+        "group norm both 32,32,32,32",
+    ];
+    cases.extend(group_norm(names, [32, 32, 32 * 32]));
+    let names = [
+        "group norm forward 64,128,4,4",
+        "group norm both 64,128,4,4",
+    ];
+    cases.extend(group_norm(names, [64, 128, 16]));
+    cases
 }
 
 fn time(work: &mut dyn FnMut()) -> f64 {

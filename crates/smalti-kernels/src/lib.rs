@@ -4,12 +4,16 @@
 //! into slices that the caller owns, work is spread over the current `rayon` pool, and results do
 //! not depend on the number of threads.
 
+pub mod conv;
 pub mod gemm;
+pub mod group_norm;
 mod lanes;
 mod math;
+mod moments;
 pub mod nearest;
 pub mod simd;
 mod tile;
 
+pub use group_norm::GroupNorm;
 pub use nearest::{CodebookIndex, Metric, NearestError, TopTwo};
 pub use simd::Simd;

@@ -19,8 +19,10 @@ pub(super) struct Panels {
     pub(super) codes: Vec<f32>,
     /// What is subtracted from codes and queries: the mean code, or zero for inner products.
     pub(super) centre: Vec<f32>,
-    /// `[panel, code_dim, 32]`, centred; zero past the last code.
-    pub(super) columns: Vec<f32>,
+    /// From `columns_start` on `[panel, code_dim, 32]`, centred; zero past the last code.
+    columns: Vec<f32>,
+    /// Where the columns start: at a cache line, since registers that straddle two load at half speed.
+    columns_start: usize,
     /// `‖c‖²/2` of the centred codes, or zero for inner products; infinite past the last code.
     pub(super) bias: Vec<f32>,
     /// Panels in a chunk.
@@ -37,10 +39,11 @@ impl Panels {
             Metric::InnerProduct => vec![0.0; code_dim],
         };
         let count = size.div_ceil(PANEL);
-        let mut columns = vec![0.0; count * PANEL * code_dim];
+        let mut columns = vec![0.0; count * PANEL * code_dim + PANEL];
+        let columns_start = columns.as_ptr().align_offset(64).min(PANEL);
         let mut bias = vec![f32::INFINITY; count * PANEL];
         let mut lengths = vec![0.0_f32; count * PANEL];
-        columns
+        columns[columns_start..]
             .par_chunks_mut(PANEL * code_dim)
             .zip(
                 bias.par_chunks_mut(PANEL)
@@ -73,6 +76,7 @@ impl Panels {
             codes,
             centre,
             columns,
+            columns_start,
             bias,
             chunk_panels,
             chunk_radius,
@@ -93,8 +97,9 @@ impl Panels {
         let first = chunk * self.chunk_panels;
         let end = (first + self.chunk_panels).min(self.bias.len() / PANEL);
         let width = PANEL * self.code_dim;
+        let columns = &self.columns[self.columns_start..];
         (
-            &self.columns[first * width..end * width],
+            &columns[first * width..end * width],
             &self.bias[first * PANEL..end * PANEL],
         )
     }
