@@ -208,4 +208,4 @@ fn multiply(simd: Simd, product: &Product, c: scratch::Shared, c_stride: usize) 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,0 +1,423 @@
+//! The forward kernel: windows times weights, as a product that is never laid out in full.
+//!
+//! ```text
+//! output[n, o, y, x] = bias[o] + Σ_{c,ty,tx} weight[o, c, ty, tx] · window(n, c, ty, tx; y, x)
+//! ```
+//!
+//! is C = A · B with A the weights (`[out, steps]`, a step being one channel and tap) and B the windows
+//! (`[steps, pixels]`), which the outer-product tile reads from the planes of [`super::windows`]
+//! through its offset table. Blocks of pixels are shared out to threads; a block takes the channels
+//! in groups, so that its planes stay in the second cache. The gradient of the input is the same
+//! kernel with turned weights, once for each remainder of the stride ([`super::backward_input`]).
+
+use rayon::prelude::*;
+
+use super::windows::{Block, Cut, EdgeMasks, Expand, Planes, Windows};
+use crate::Simd;
+use crate::gemm::PARALLEL_FROM;
+use crate::gemm::dispatch;
+use crate::gemm::outer::{self, Finish, OuterTile};
+use crate::gemm::pack::{self, Pack};
+use crate::gemm::scratch::{Shared, with_scratch};
+
+/// Steps between two visits of the output, about.
+const DEPTH: usize = 320;
+
+/// Values of planes that a block of pixels may fill: half a megabyte.
+const PLANE_VALUES: usize = 1 << 17;
+
+/// Weights as the kernel sees them: output o, input c and tap t (row-major over the windows' taps) is
+/// `data[o · out_stride + c · in_stride + taps[t]]`.
+pub(super) struct Weights<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) out_stride: usize,
+    pub(super) in_stride: usize,
+    pub(super) taps: Vec<usize>,
+}
+
+/// Where pixel (y, x) of output o of image n goes: `first + n · image + o · channel + y · row + x ·
+/// column`.
+#[derive(Clone, Copy)]
+pub(super) struct Places {
+    pub(super) first: usize,
+    pub(super) image: usize,
+    pub(super) channel: usize,
+    pub(super) row: usize,
+    pub(super) column: usize,
+}
+
+/// A correlation to compute.
+pub(super) struct Correlation<'a> {
+    pub(super) windows: Windows,
+    pub(super) batch: usize,
+    pub(super) in_channels: usize,
+    pub(super) out_channels: usize,
+    pub(super) input: &'a [f32],
+    pub(super) weights: Weights<'a>,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) output: Shared<'a>,
+    pub(super) places: Places,
+}
+
+impl Correlation<'_> {
+    /// Computes it on the path `simd`.
+    pub(super) fn run(&self, simd: Simd) {
+        let groups = ChannelGroups::new(simd, self);
+        with_scratch(groups.packed_len(self.out_channels), |packed| {
+            groups.pack(self, packed);
+            let plan = Plan::new(simd, self, groups, packed);
+            let tasks = plan.cut.blocks * plan.splits;
+            if tasks > 1 && plan.parallel {
+                (0..tasks).into_par_iter().for_each(|t| plan.task(t));
+            } else {
+                (0..tasks).for_each(|t| plan.task(t));
+            }
+        });
+    }
+
+    fn multiply_adds(&self) -> usize {
+        self.batch
+            * self.windows.out_pixels()
+            * self.out_channels
+            * self.in_channels
+            * self.windows.taps()
+    }
+}
+
+/// The input channels in equal groups, and the order of steps inside a group.
+struct ChannelGroups {
+    simd: Simd,
+    channels: usize,
+    groups: usize,
+    taps: usize,
+    /// Steps run through a channel's taps first; else through a tap's channels.
+    taps_first: bool,
+}
+
+impl ChannelGroups {
+    fn new(simd: Simd, work: &Correlation) -> Self {
+        let taps = work.windows.taps();
+        let groups = work.in_channels.div_ceil((DEPTH / taps).max(1)).max(1);
+        // Weights whose taps and channels are contiguous pack by transposing.
+        let weights = &work.weights;
+        let contiguous = weights.taps.iter().copied().eq(0..taps) && weights.in_stride == taps;
+        Self {
+            simd,
+            channels: work.in_channels,
+            groups,
+            taps,
+            taps_first: contiguous,
+        }
+    }
+
+    /// Channels of group `g`: from, to.
+    fn group(&self, g: usize) -> [usize; 2] {
+        [g, g + 1].map(|g| g * self.channels / self.groups)
+    }
+
+    /// Channel and tap of step k of a group of `channels` channels.
+    fn step(&self, channels: usize, k: usize) -> (usize, usize) {
+        if self.taps_first {
+            (k / self.taps, k % self.taps)
+        } else {
+            (k % channels, k / channels)
+        }
+    }
+
+    /// Space for one packed tile; tiles stand `max_rows` apart, whatever their height.
+    fn tile_len(&self) -> usize {
+        let steps = self.channels.div_ceil(self.groups) * self.taps;
+        (outer::max_rows(self.simd) * steps + pack::SLACK).next_multiple_of(16)
+    }
+
+    fn tiles(&self, out_channels: usize) -> usize {
+        outer::row_tiles(self.simd, out_channels).count()
+    }
+
+    fn packed_len(&self, out_channels: usize) -> usize {
+        self.groups * self.tiles(out_channels) * self.tile_len()
+    }
+
+    /// Packs all weights: `[group][tile of outputs][step][output]`.
+    fn pack(&self, work: &Correlation, to: &mut [f32]) {
+        let tiles: Vec<_> = outer::row_tiles(self.simd, work.out_channels).collect();
+        let one = |(index, to): (usize, &mut [f32])| {
+            let (group, (first, outputs)) =
+                (self.group(index / tiles.len()), tiles[index % tiles.len()]);
+            self.pack_tile(&work.weights, group, [first, outputs], to);
+        };
+        if work.out_channels * work.in_channels * self.taps >= PARALLEL_FROM / 16 {
+            to.par_chunks_mut(self.tile_len()).enumerate().for_each(one);
+        } else {
+            to.chunks_mut(self.tile_len()).enumerate().for_each(one);
+        }
+    }
+
+    fn pack_tile(&self, weights: &Weights, group: [usize; 2], outputs: [usize; 2], to: &mut [f32]) {
+        let (channels, [first, count]) = (group[1] - group[0], outputs);
+        let from = &weights.data[first * weights.out_stride + group[0] * weights.in_stride..];
+        let run = |from: &[f32], step_stride, depth, to: &mut [f32]| {
+            let (from, to) = (from.as_ptr(), to.as_mut_ptr());
+            let pack = Pack {
+                from,
+                item_stride: weights.out_stride,
+                step_stride,
+                items: count,
+                depth,
+                to,
+                stride: count,
+            };
+            // SAFETY: the strip holds weights of these outputs, channels and taps; `to` has room for
+            // the tile and the slack; the path was checked on entry.
+            unsafe { dispatch::run(self.simd, pack) };
+        };
+        if self.taps_first {
+            run(from, 1, channels * self.taps, to);
+        } else {
+            for (t, tap) in weights.taps.iter().enumerate() {
+                run(
+                    &from[*tap..],
+                    weights.in_stride,
+                    channels,
+                    &mut to[t * channels * count..],
+                );
+            }
+        }
+    }
+}
+
+/// How the work is cut up; everything that tasks share.
+struct Plan<'a> {
+    simd: Simd,
+    work: &'a Correlation<'a>,
+    groups: ChannelGroups,
+    packed: &'a [f32],
+    masks: EdgeMasks,
+    cut: Cut,
+    /// Tasks for one block of pixels: each takes a share of the output tiles.
+    splits: usize,
+    tiles: Vec<(usize, usize)>,
+    parallel: bool,
+}
+
+impl<'a> Plan<'a> {
+    fn new(
+        simd: Simd,
+        work: &'a Correlation<'a>,
+        groups: ChannelGroups,
+        packed: &'a [f32],
+    ) -> Self {
+        let windows = &work.windows;
+        let per_pixel = groups.channels.div_ceil(groups.groups) * windows.taps_x;
+        let mut pixels = (PLANE_VALUES / per_pixel.max(1)).clamp(256, 2048);
+        let parallel = work.multiply_adds() >= PARALLEL_FROM;
+        let wanted = if parallel {
+            4 * rayon::current_num_threads()
+        } else {
+            1
+        };
+        while pixels > 128 && windows.cut(work.batch, pixels).blocks < wanted {
+            pixels /= 2;
+        }
+        let cut = windows.cut(work.batch, pixels);
+        let tiles: Vec<_> = outer::row_tiles(simd, work.out_channels).collect();
+        let splits = wanted
+            .div_ceil(cut.blocks.max(1))
+            .clamp(1, tiles.len().max(1));
+        let masks = EdgeMasks::new(windows);
+        Self {
+            simd,
+            work,
+            groups,
+            packed,
+            masks,
+            cut,
+            splits,
+            tiles,
+            parallel,
+        }
+    }
+
+    /// One block of pixels, one share of the output tiles.
+    fn task(&self, index: usize) {
+        let (work, windows) = (self.work, &self.work.windows);
+        let block = self.cut.block(windows, work.batch, index / self.splits);
+        let planes = windows.planes(block.image_count(), block.row_count());
+        let split = index % self.splits;
+        let tiles = [split, split + 1].map(|s| s * self.tiles.len() / self.splits);
+        let largest = self.groups.channels.div_ceil(self.groups.groups);
+        with_scratch(planes.buffer_len(largest), |buffer| {
+            let mut offsets = Vec::with_capacity(largest * self.groups.taps);
+            for g in 0..self.groups.groups {
+                let channels = self.groups.group(g);
+                let (input, all_channels, to) = (work.input, work.in_channels, &mut *buffer);
+                let masks = &self.masks;
+                Expand {
+                    windows,
+                    planes: &planes,
+                    masks,
+                    input,
+                    all_channels,
+                    channels,
+                    block,
+                    to,
+                }
+                .fill(self.simd);
+                self.offsets(&planes, channels[1] - channels[0], &mut offsets);
+                let group = Group {
+                    plan: self,
+                    index: g,
+                    block,
+                    planes,
+                    buffer,
+                    offsets: &offsets,
+                };
+                group.multiply(tiles);
+            }
+        });
+    }
+
+    /// The table of a group's steps.
+    fn offsets(&self, planes: &Planes, channels: usize, to: &mut Vec<usize>) {
+        let windows = &self.work.windows;
+        let offset = |k| {
+            let (channel, tap) = self.groups.step(channels, k);
+            channel * planes.channel_len
+                + planes.tap(windows, tap / windows.taps_x, tap % windows.taps_x)
+        };
+        to.clear();
+        to.extend((0..channels * self.groups.taps).map(offset));
+    }
+}
+
+/// One group of channels of one block, expanded.
+struct Group<'a> {
+    plan: &'a Plan<'a>,
+    index: usize,
+    block: Block,
+    planes: Planes,
+    buffer: &'a [f32],
+    offsets: &'a [usize],
+}
+
+/// A run of pixels of one image that fills a vector, or part of one.
+#[derive(Clone, Copy)]
+struct Run {
+    image: usize,
+    pixel: usize,
+    lanes: usize,
+}
+
+impl Group<'_> {
+    /// All pixels of the block against output tiles `tiles[0]..tiles[1]`.
+    fn multiply(&self, tiles: [usize; 2]) {
+        let windows = &self.plan.work.windows;
+        let lanes = dispatch::lanes(self.plan.simd);
+        let pixels = self.block.row_count() * windows.out_width;
+        let per_image = pixels.div_ceil(lanes);
+        let runs = per_image * self.block.image_count();
+        let run = |r: usize| {
+            let pixel = r % per_image * lanes;
+            let lanes = if r < runs {
+                (pixels - pixel).min(lanes)
+            } else {
+                0
+            };
+            // The second half of the last tile may be empty: it reads what the first reads.
+            Run {
+                image: r.min(runs - 1) / per_image,
+                pixel,
+                lanes,
+            }
+        };
+        let contiguous =
+            self.plan.work.places.column == 1 && self.plan.work.places.row == windows.out_width;
+        for r in (0..runs).step_by(2) {
+            for t in tiles[0]..tiles[1] {
+                let pair = [run(r), run(r + 1)];
+                if contiguous {
+                    self.tile(t, pair)
+                } else {
+                    self.scattered_tile(t, pair)
+                }
+            }
+        }
+    }
+
+    /// A tile that goes straight to the output.
+    fn tile(&self, t: usize, runs: [Run; 2]) {
+        let places = self.plan.work.places;
+        let first = self.plan.tiles[t].0;
+        let at = |run: Run| {
+            let pixel = self.block.rows[0] * places.row + run.pixel;
+            let image = self.block.images[0] + run.image;
+            let place = places.first + image * places.image + first * places.channel + pixel;
+            // The empty half of a last pair may point past the end.
+            self.plan
+                .work
+                .output
+                .at(if run.lanes == 0 { 0 } else { place })
+        };
+        self.run_tile(t, runs, runs.map(at), (places.channel, self.index > 0));
+    }
+
+    /// A tile whose pixels are not neighbours in the output: by way of a buffer.
+    fn scattered_tile(&self, t: usize, runs: [Run; 2]) {
+        const WIDTH: usize = 32;
+        let places = self.plan.work.places;
+        let mut values = [0.0; 14 * WIDTH];
+        let at = values.as_mut_ptr();
+        self.run_tile(t, runs, [at, at.wrapping_add(WIDTH / 2)], (WIDTH, false));
+        let width = self.plan.work.windows.out_width;
+        let (first, rows) = self.plan.tiles[t];
+        for (v, run) in runs.iter().enumerate() {
+            let image = places.first + (self.block.images[0] + run.image) * places.image;
+            for r in 0..rows {
+                let values = &values[r * WIDTH + v * WIDTH / 2..][..run.lanes];
+                let (mut y, mut x) = (self.block.rows[0] + run.pixel / width, run.pixel % width);
+                for value in values {
+                    let place =
+                        image + (first + r) * places.channel + y * places.row + x * places.column;
+                    // SAFETY: these outputs and pixels are this task's alone.
+                    unsafe {
+                        let to = self.plan.work.output.at(place);
+                        *to = if self.index > 0 { *to + value } else { *value };
+                    }
+                    x += 1;
+                    if x == width {
+                        (y, x) = (y + 1, 0);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Multiplies output tile `t` with two runs of pixels into `c`, rows `to.0` apart, added to what is
+    /// there if `to.1`.
+    fn run_tile(&self, t: usize, runs: [Run; 2], c: [*mut f32; 2], to: (usize, bool)) {
+        let plan = self.plan;
+        let (first, rows) = plan.tiles[t];
+        let b = runs.map(|run| &self.buffer[run.image * self.planes.image_len + run.pixel..]);
+        let row_bias = match plan.work.bias {
+            Some(bias) if self.index == 0 => bias[first..].as_ptr(),
+            _ => std::ptr::null(),
+        };
+        let tile = OuterTile {
+            rows,
+            depth: self.offsets.len(),
+            a: plan.packed[(self.index * plan.tiles.len() + t) * plan.groups.tile_len()..].as_ptr(),
+            b: b.map(<[f32]>::as_ptr),
+            offsets: self.offsets.as_ptr(),
+            c,
+            c_stride: to.0,
+            lanes: runs.map(|run| run.lanes),
+            finish: Finish {
+                row_bias,
+                ..Finish::plain(to.1)
+            },
+        };
+        // SAFETY: the planes have every tap of these runs and a vector of slack, the packed tile has
+        // these steps and rows, and the outputs are this task's alone.
+        unsafe { dispatch::run(plan.simd, tile) };
+    }
+}
