@@ -1,1 +1,43 @@
-//! Layers and blocks on burn; the one place where an operation picks a kernel.
+//! Layers and blocks on burn, and the one place where an operation picks a kernel.
+//!
+//! A layer is a small module whose fields carry the names and layouts of PyTorch
+//! (`weight [out, in, …]`, `bias`), so that published weights load by name. Beneath a layer stands a
+//! free function of the same name ([`conv2d()`], [`group_norm_silu`], [`nearest::nearest_codes`] …): on the CPU
+//! it runs a kernel of [`smalti_kernels`] with a hand-written backward pass, on every other device
+//! burn's own operations.
+
+pub mod attention;
+pub mod conv2d;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod embedding;
+pub mod gelu;
+pub mod group_norm;
+mod hook;
+pub mod init;
+pub mod layer_norm;
+pub mod linear;
+pub mod mlp;
+pub mod nearest;
+pub mod noise;
+pub mod resample;
+pub mod residual_block;
+pub mod spatial_attention;
+pub mod state;
+pub mod transformer;
+
+pub use attention::{CausalSelfAttention, KeyValueCache, cached_attention, causal_attention};
+pub use conv2d::{Conv2d, Conv2dConfig, Padding, conv2d};
+pub use cross_entropy::{Targets, cross_entropy};
+pub use dropout::Dropout;
+pub use embedding::{Embedding, embedding};
+pub use gelu::{Gelu, gelu};
+pub use group_norm::{GroupNorm, group_norm, group_norm_silu};
+pub use init::Init;
+pub use layer_norm::{LayerNorm, layer_norm};
+pub use linear::{BatchLinear, Linear, linear};
+pub use noise::Noise;
+pub use resample::{Downsample, Upsample};
+pub use residual_block::ResidualBlock;
+pub use spatial_attention::SpatialAttention;
+pub use transformer::{Transformer, TransformerCache, TransformerConfig};

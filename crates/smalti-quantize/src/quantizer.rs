@@ -1,0 +1,122 @@
+//! What every quantizer does.
+
+use burn::tensor::Tensor;
+use smalti_nn::Noise;
+
+use crate::{CodeSpec, Codes, UpdateReport};
+
+/// Why latents could not be quantized, or codes not decoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QuantizeError {
+    /// A latent is NaN or infinite.
+    #[error("latents are not finite (NaN or infinity): they have no nearest code")]
+    NonFinite,
+    /// The latents have another number of channels.
+    #[error("latents need {expected} channels, got {got}")]
+    Channels {
+        /// Channels the quantizer works on.
+        expected: usize,
+        /// Channels of the latents.
+        got: usize,
+    },
+    /// The grid does not divide.
+    #[error("a latent grid of {height}x{width} cannot be folded by {fold}")]
+    Fold {
+        /// Rows of the grid.
+        height: usize,
+        /// Columns of the grid.
+        width: usize,
+        /// What has to divide both.
+        fold: usize,
+    },
+    /// The codes have another number of depths.
+    #[error("codes need a depth of {expected}, got {got}")]
+    Depth {
+        /// Depths of the quantizer.
+        expected: usize,
+        /// Depths of the codes.
+        got: usize,
+    },
+    /// An id names no code.
+    #[error("code {id} at depth {depth} is outside the codebook of {codebook_size}")]
+    OutOfRange {
+        /// The id.
+        id: u32,
+        /// Where it stands.
+        depth: usize,
+        /// Number of codes there.
+        codebook_size: usize,
+    },
+}
+
+/// A loss with the name under which the configuration weighs it. It is not weighted yet.
+pub type NamedLoss = (&'static str, Tensor<1>);
+
+/// The result of quantizing in training.
+#[derive(Debug)]
+pub struct Quantized {
+    /// The value of `decode(encode(latents))`, with the gradient estimator's gradient.
+    pub quantized: Tensor<4>,
+    /// The codes.
+    pub codes: Codes,
+    /// Losses of the quantizer, unweighted.
+    pub losses: Vec<NamedLoss>,
+}
+
+/// Maps latents to codes and back. Pure: nothing here changes the quantizer.
+pub trait Quantizer {
+    /// What the codes mean.
+    fn spec(&self) -> CodeSpec;
+
+    /// `[batch, channels, height, width]` to codes `[batch, depth, height', width']`.
+    ///
+    /// # Errors
+    /// When the latents are not finite or have the wrong shape.
+    fn encode(&self, latents: Tensor<4>) -> Result<Codes, QuantizeError>;
+
+    /// Codes `[batch, depth, height', width']` to `[batch, channels, height, width]`.
+    ///
+    /// # Errors
+    /// When the depth differs or an id is out of range.
+    fn decode(&self, codes: &Codes) -> Result<Tensor<4>, QuantizeError>;
+
+    /// The training path: decode(encode(x)) with its gradient estimator and unweighted, named losses.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    fn quantize(&self, latents: Tensor<4>, noise: &mut Noise) -> Result<Quantized, QuantizeError>;
+}
+
+/// A quantizer whose codebooks learn outside the optimiser.
+pub trait Learn: Quantizer {
+    /// Quantizes as training sees it and moves the codes toward the latents.
+    ///
+    /// Both in one call, because the first call may first place the codes on the latents, and
+    /// because the published order of RQ-VAE searches depth d + 1 in the table that depth d has
+    /// just rewritten.
+    ///
+    /// # Errors
+    /// As [`Quantizer::encode`]; nothing has changed then.
+    fn quantize_and_update(
+        &mut self,
+        latents: Tensor<4>,
+        noise: &mut Noise,
+    ) -> Result<(Quantized, UpdateReport), QuantizeError>;
+}
+
+/// Refuses codes with another depth or with ids that name no code.
+pub(crate) fn check_codes(codes: &Codes, spec: &CodeSpec) -> Result<(), QuantizeError> {
+    let [_, depth, height, width] = codes.dims();
+    if depth != spec.depth() {
+        return Err(QuantizeError::Depth { expected: spec.depth(), got: depth });
+    }
+    let positions = height * width;
+    for (i, &id) in codes.values().iter().enumerate() {
+        let depth = i / positions % depth;
+        let codebook_size = spec.codebook_sizes[depth];
+        if id as usize >= codebook_size {
+            return Err(QuantizeError::OutOfRange { id, depth, codebook_size });
+        }
+    }
+    Ok(())
+}
