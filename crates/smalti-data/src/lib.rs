@@ -5,24 +5,40 @@
 mod atlas;
 pub mod atomic;
 pub mod bundled;
+mod cifar;
+mod config;
 mod decode;
 mod error;
 mod floats;
+mod folder;
 mod image;
 mod interpolate;
+mod loader;
+mod order;
 mod preprocess;
 mod resample;
+mod scan;
+mod shards;
 mod source;
+mod split;
 
 pub use atlas::{Atlas, Tile};
+pub use cifar::{Cifar, CifarPart};
+pub use config::{DatasetConfig, OpenOptions};
 pub use decode::{DecodeLimits, decode, dimensions};
 pub use error::DataError;
 pub use floats::{ByteRounding, append_planes, from_planes, to_planes};
+pub use folder::Folder;
 pub use image::Image;
 pub use interpolate::{Interpolation, interpolate};
+pub use loader::{Batch, BatchConfig, Batches, Visits, load_batch};
+pub use order::{EpochOrder, sample_rng};
 pub use preprocess::{Preprocess, PreprocessPair, Step};
 pub use resample::{Filter, resize, resize_grey};
+pub use scan::{BrokenFile, Check, LoadReport, cache, scan};
+pub use shards::Shards;
 pub use source::{Dataset, ImageSource, MemorySource, Sample};
+pub use split::Split;
 
 #[cfg(test)]
 mod golden;

@@ -43,6 +43,12 @@ pub trait ImageSource: Send + Sync {
     /// Reads and decodes the picture. Panics when there is no such index.
     fn image(&self, index: usize) -> Result<Image, DataError>;
 
+    /// Width and height of the picture, where possible without decoding it.
+    fn size(&self, index: usize) -> Result<(usize, usize), DataError> {
+        let image = self.image(index)?;
+        Ok((image.width(), image.height()))
+    }
+
     /// Picture, label and name.
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         Ok(Sample {
@@ -108,6 +114,10 @@ impl ImageSource for Dataset {
 
     fn classes(&self) -> &[String] {
         self.source.classes()
+    }
+
+    fn size(&self, index: usize) -> Result<(usize, usize), DataError> {
+        self.source.size(self.chosen[index])
     }
 
     fn image(&self, index: usize) -> Result<Image, DataError> {
