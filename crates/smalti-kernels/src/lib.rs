@@ -4,6 +4,7 @@
 //! into slices that the caller owns, work is spread over the current `rayon` pool, and results do
 //! not depend on the number of threads.
 
+pub mod adam;
 pub mod conv;
 pub mod gemm;
 pub mod group_norm;

@@ -21,25 +21,35 @@ const PIECE: usize = 2048;
 /// Mean and reciprocal deviation of all values.
 #[inline(always)]
 pub(crate) fn moments<V: Lanes>(values: &[f32], eps: f32) -> Moments {
-    let (mut count, mut mean, mut squares) = (0.0_f64, 0.0_f64, 0.0_f64);
-    for piece in values.chunks(PIECE) {
-        let length = piece.len() as f64;
-        let centre = sum::<V>(piece) / piece.len() as f32;
-        // What the f32 centre misses of the mean comes out as the sum of the deviations.
-        let (rest, deviations) = deviations::<V>(piece, centre);
-        let piece_mean = f64::from(centre) + f64::from(rest) / length;
-        let piece_squares = f64::from(deviations) - f64::from(rest) * f64::from(rest) / length;
-        let step = piece_mean - mean;
-        let total = count + length;
-        squares += piece_squares + step * step * count * length / total;
-        mean += step * length / total;
-        count = total;
+    let (mut mean, mut squares) = piece::<V>(&values[..values.len().min(PIECE)]);
+    // Small groups are many: they are spared the divisions below.
+    for start in (PIECE..values.len()).step_by(PIECE) {
+        let part = &values[start..(start + PIECE).min(values.len())];
+        let (part_mean, part_squares) = piece::<V>(part);
+        let (count, length) = (start as f64, part.len() as f64);
+        let step = part_mean - mean;
+        mean += step * length / (count + length);
+        squares += part_squares + step * step * count * length / (count + length);
     }
-    let variance = squares / count;
+    let variance = (squares / values.len() as f64) as f32;
     Moments {
         mean: mean as f32,
-        rstd: (1.0 / (variance + f64::from(eps)).sqrt()) as f32,
+        rstd: 1.0 / (variance + eps).sqrt(),
     }
+}
+
+/// Mean and sum of squared deviations of a piece.
+#[inline(always)]
+fn piece<V: Lanes>(values: &[f32]) -> (f64, f64) {
+    let share = 1.0 / values.len() as f64;
+    let centre = (f64::from(sum::<V>(values)) * share) as f32;
+    // What the f32 centre misses of the mean comes out as the sum of the deviations.
+    let (rest, deviations) = deviations::<V>(values, centre);
+    let (rest, deviations) = (f64::from(rest), f64::from(deviations));
+    (
+        f64::from(centre) + rest * share,
+        deviations - rest * rest * share,
+    )
 }
 
 /// Sum of a slice in four chains.

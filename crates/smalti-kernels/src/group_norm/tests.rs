@@ -147,8 +147,15 @@ fn agrees_with_f64_on_every_path() {
             let mut dx = vec![f32::NAN; count];
             let affine = norm.backward_on(simd, &x, &moments, Some(&grad), &mut dx);
             close(&dx, &want[1], tolerance, &format!("{name}: input"));
-            close(&affine.gamma, &want[2], 1e-5, &format!("{name}: gamma"));
-            close(&affine.beta, &want[3], 1e-5, &format!("{name}: beta"));
+            // Sums of terms of either sign: their error grows with the root of their number.
+            let tolerance = 1e-6 * ((case.batch * case.spatial) as f64).sqrt().max(10.0);
+            close(
+                &affine.gamma,
+                &want[2],
+                tolerance,
+                &format!("{name}: gamma"),
+            );
+            close(&affine.beta, &want[3], tolerance, &format!("{name}: beta"));
             let mut over = grad.clone();
             assert_eq!(
                 norm.backward_on(simd, &x, &moments, None, &mut over),
