@@ -50,6 +50,22 @@ impl Windows {
         self.in_height * self.in_width
     }
 
+    /// The output columns, from and to, whose tap `tap` lies inside the image, given the padding
+    /// before it and the widths (or rows, and heights).
+    pub(super) fn inside(
+        &self,
+        tap: usize,
+        before: isize,
+        input: usize,
+        output: usize,
+    ) -> [usize; 2] {
+        let (step, shift) = (self.stride as isize, tap as isize - before);
+        let first_beyond = |limit: isize| (limit - shift + step - 1).div_euclid(step);
+        let begin = first_beyond(0).clamp(0, output as isize);
+        let end = first_beyond(input as isize).clamp(begin, output as isize);
+        [begin as usize, end as usize]
+    }
+
     /// The planes for `images` images and `rows` rows of outputs.
     pub(super) fn planes(&self, images: usize, rows: usize) -> Planes {
         let rows_per_phase = rows + (self.taps_y - 1) / self.stride;
@@ -120,16 +136,16 @@ impl Cut {
             rows: [0, windows.out_height],
         }
     }
-
-    /// The most images and rows of any block.
-    pub(super) fn largest(&self, windows: &Windows) -> [usize; 2] {
-        [self.images, windows.out_height.div_ceil(self.strips)]
-    }
 }
 
 impl Block {
     pub(super) fn image_count(&self) -> usize {
         self.images[1] - self.images[0]
+    }
+
+    /// Output pixels of all its images.
+    pub(super) fn pixels(&self, windows: &Windows) -> usize {
+        self.image_count() * self.row_count() * windows.out_width
     }
 
     pub(super) fn row_count(&self) -> usize {
@@ -302,11 +318,8 @@ impl Expand<'_> {
             ..
         } = *windows;
         let shift = tx as isize - windows.left;
-        // Columns whose value lies inside the image.
         let step = stride as isize;
-        let begin = ((-shift + step - 1).div_euclid(step)).clamp(0, out_width as isize) as usize;
-        let end = (in_width as isize - shift + step - 1).div_euclid(step);
-        let end = end.clamp(begin as isize, out_width as isize) as usize;
+        let [begin, end] = windows.inside(tx, windows.left, in_width, out_width);
         for phase in 0..stride.min(windows.taps_y) {
             for row in 0..self.planes.rows_per_phase {
                 let y = ((self.block.rows[0] + row) * stride + phase) as isize - windows.top;

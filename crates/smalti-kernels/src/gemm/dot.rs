@@ -16,12 +16,13 @@ use crate::Simd;
 pub(crate) const MAX_ROWS: usize = 4;
 
 /// The largest number of rows of Y in a tile on any path.
-pub(crate) const MAX_COLUMNS: usize = 6;
+pub(crate) const MAX_COLUMNS: usize = 5;
 
 /// Rows of Y in one tile on the path `simd`: what the registers hold.
 pub(crate) fn max_columns(simd: Simd) -> usize {
     match simd {
-        Simd::Avx512 | Simd::Neon => 6,
+        // Six would fit too, but the compiler reads all columns ahead and spills sums.
+        Simd::Avx512 | Simd::Neon => 5,
         Simd::Avx2 | Simd::Portable => 2,
     }
 }
@@ -83,16 +84,13 @@ impl DotTile {
                 3 => self.sum::<V, ROWS, 3>(),
                 4 => self.sum::<V, ROWS, 4>(),
                 5 => self.sum::<V, ROWS, 5>(),
-                6 => self.sum::<V, ROWS, 6>(),
-                columns => unreachable!("a tile has 1 to 6 columns, not {columns}"),
+                columns => unreachable!("a tile has 1 to 5 columns, not {columns}"),
             }
         }
     }
 
     #[inline(always)]
     unsafe fn sum<V: Vector, const ROWS: usize, const COLUMNS: usize>(&self) {
-        let x: [*const f32; ROWS] = std::array::from_fn(|r| self.x.wrapping_add(r * self.x_stride));
-        let y: [*const f32; COLUMNS] = std::array::from_fn(|s| self.y[s]);
         let Steps {
             x_offsets,
             y_offsets,
@@ -100,14 +98,18 @@ impl DotTile {
             partial,
             lanes,
         } = self.steps;
+        // Loops, not closures: a closure would not be compiled with the instructions.
         // SAFETY: every offset of the tables leads to memory that the caller vouches for.
         unsafe {
             let mut sums = [[V::zero(); ROWS]; COLUMNS];
             for t in 0..full {
                 let (x_at, y_at) = (*x_offsets.add(t), *y_offsets.add(t));
-                let x: [V; ROWS] = std::array::from_fn(|r| V::load(x[r].add(x_at)));
+                let mut x = [V::zero(); ROWS];
+                for (r, x) in x.iter_mut().enumerate() {
+                    *x = V::load(self.x.add(r * self.x_stride + x_at));
+                }
                 for (s, sums) in sums.iter_mut().enumerate() {
-                    let y = V::load(y[s].add(y_at));
+                    let y = V::load(self.y[s].add(y_at));
                     for (sum, x) in sums.iter_mut().zip(x) {
                         *sum = sum.mul_add(x, y);
                     }
@@ -115,18 +117,21 @@ impl DotTile {
             }
             for t in full..full + partial {
                 let (x_at, y_at) = (*x_offsets.add(t), *y_offsets.add(t));
-                let x: [V; ROWS] = std::array::from_fn(|r| V::load_first(x[r].add(x_at), lanes));
+                let mut x = [V::zero(); ROWS];
+                for (r, x) in x.iter_mut().enumerate() {
+                    *x = V::load_first(self.x.add(r * self.x_stride + x_at), lanes);
+                }
                 for (s, sums) in sums.iter_mut().enumerate() {
-                    let y = V::load_first(y[s].add(y_at), lanes);
+                    let y = V::load_first(self.y[s].add(y_at), lanes);
                     for (sum, x) in sums.iter_mut().zip(x) {
                         *sum = sum.mul_add(x, y);
                     }
                 }
             }
             for (s, sums) in sums.iter().enumerate() {
-                let four = V::sums(std::array::from_fn(|r| {
-                    if r < ROWS { sums[r] } else { V::zero() }
-                }));
+                let mut four = [V::zero(); MAX_ROWS];
+                four[..ROWS].copy_from_slice(sums);
+                let four = V::sums(four);
                 let out = self.out.add(s * self.out_stride);
                 for (r, sum) in four.iter().enumerate().take(ROWS) {
                     *out.add(r) += self.alpha * sum;

@@ -30,6 +30,7 @@ impl Job for Pack {
         // SAFETY: the caller vouches for the pointers as documented on the struct.
         unsafe {
             if self.items < self.stride {
+                // Before the values: transposing may or may not write zeros beyond the items.
                 for k in 0..self.depth {
                     std::slice::from_raw_parts_mut(self.to.add(k * self.stride), self.stride)
                         .fill(0.0);
@@ -37,7 +38,10 @@ impl Job for Pack {
             }
             if self.item_stride == 1 {
                 self.copy_rows::<V>();
-            } else if self.step_stride == 1 && self.stride == self.items {
+            } else if self.step_stride == 1
+                && (self.stride == self.items
+                    || self.stride >= self.items.next_multiple_of(V::LANES))
+            {
                 self.transpose::<V>();
             } else {
                 self.pick(0);
@@ -73,7 +77,7 @@ impl Pack {
 
     /// Steps lie side by side: blocks of `LANES` steps are transposed in registers. The block that
     /// spills over an item's end is repaired by the next step, or lands in the slack: so the last
-    /// group of items comes first.
+    /// group of items comes first. Where a step has room for the spill, it is zeros.
     #[inline(always)]
     unsafe fn transpose<V: Vector>(&self) {
         let blocks = self.depth / V::LANES;

@@ -37,7 +37,7 @@ pub(crate) trait Vector: Copy {
     /// The sum over the lanes of each of four vectors.
     unsafe fn sums(of: [Self; 4]) -> [f32; 4];
     /// `to[k · to_stride + r] = from[r · from_stride + k]` for `LANES` values of `k` and `rows ≤
-    /// LANES` values of `r`. May write garbage up to lane `LANES` of every row of `to`, rows in
+    /// LANES` values of `r`. May write zeros up to lane `LANES` of every row of `to`, rows in
     /// ascending order, so that the next row repairs it.
     unsafe fn transpose(
         from: *const f32,

@@ -151,10 +151,12 @@ impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn sums(of: [Self; 4]) -> [f32; 4] {
         unsafe {
-            let halves = of.map(|v| {
+            // No closures here: they would not inherit the instructions.
+            let mut halves = [_mm256_setzero_ps(); 4];
+            for (half, v) in halves.iter_mut().zip(of) {
                 let high = _mm512_extractf32x8_ps::<1>(v.0);
-                _mm256_add_ps(_mm512_castps512_ps256(v.0), high)
-            });
+                *half = _mm256_add_ps(_mm512_castps512_ps256(v.0), high);
+            }
             sums_of_eight(halves)
         }
     }
