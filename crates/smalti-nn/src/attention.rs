@@ -1,0 +1,302 @@
+//! Causal self-attention with several heads, over a whole sequence or step by step with a cache.
+//!
+//! `head_i = softmax(q_i·k_iᵀ / √c + mask)·v_i`, `c` the width of a head, `mask` −∞ where a key comes
+//! after the query; `y = W_o·[head_1 … head_h] + b_o`; Vaswani et al. 2017, arXiv 1706.03762, section
+//! 3.2. Key, query and value have matrices of their own (`key`, `query`, `value`, `proj` in published
+//! files). Sequences `[batch, length, width]`, heads `[batch, heads, length, width/heads]`.
+//!
+//! State: none. The keys and values of earlier steps live in a [`KeyValueCache`] that belongs to the
+//! caller: allocated once for the longest sequence, written in place.
+
+use burn::module::Module;
+use burn::tensor::{Bool, Device, Tensor, activation::softmax, s};
+
+use crate::{Dropout, Init, Linear, Noise};
+
+/// The shape of a [`CausalSelfAttention`].
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionConfig {
+    /// Width of the sequence's vectors; a multiple of `heads`.
+    pub width: usize,
+    /// Number of heads.
+    pub heads: usize,
+    /// Probability of dropping an attention weight in training.
+    pub dropout: f64,
+}
+
+/// Multi-head attention in which each position sees itself and those before.
+#[derive(Module, Debug)]
+pub struct CausalSelfAttention {
+    /// Makes the keys, `[width, width]`.
+    pub key: Linear,
+    /// Makes the queries, `[width, width]`.
+    pub query: Linear,
+    /// Makes the values, `[width, width]`.
+    pub value: Linear,
+    /// Mixes the heads, `[width, width]`.
+    pub proj: Linear,
+    heads: usize,
+    dropout: f64,
+}
+
+impl CausalSelfAttention {
+    /// Weights normal with the given deviation, biases zero.
+    pub fn normal(config: AttentionConfig, deviation: f32, init: &mut Init) -> Self {
+        let AttentionConfig {
+            width,
+            heads,
+            dropout,
+        } = config;
+        assert!(
+            width.is_multiple_of(heads),
+            "attention: width {width} is no multiple of {heads} heads"
+        );
+        let mut layer = || Linear::normal(width, width, deviation, init);
+        Self {
+            key: layer(),
+            query: layer(),
+            value: layer(),
+            proj: layer(),
+            heads,
+            dropout,
+        }
+    }
+
+    /// A whole sequence `[batch, length, width]`; dropout where there is noise.
+    pub fn forward(&self, input: Tensor<3>, noise: Option<&mut Noise>) -> Tensor<3> {
+        let [query, key, value] = self.project(input);
+        let mixed = match noise {
+            Some(noise) if self.dropout > 0.0 => {
+                let dropout = Dropout {
+                    probability: self.dropout,
+                };
+                let weights = attention_weights(query, key);
+                dropout.forward(weights, Some(noise)).matmul(value)
+            }
+            _ => causal_attention(query, key, value),
+        };
+        self.merge(mixed)
+    }
+
+    /// The next positions `[batch, length, width]` of a sequence whose earlier keys and values are in
+    /// `cache`, to which theirs are added.
+    pub fn forward_cached(&self, input: Tensor<3>, cache: &mut KeyValueCache) -> Tensor<3> {
+        let [query, key, value] = self.project(input);
+        cache.append(key, value);
+        self.merge(cached_attention(query, cache))
+    }
+
+    /// An empty cache for sequences of up to `capacity` positions.
+    pub fn cache(&self, batch: usize, capacity: usize, device: &Device) -> KeyValueCache {
+        let [width, _] = self.key.weight.lazy_shape().dims();
+        KeyValueCache::new([batch, self.heads, capacity, width / self.heads], device)
+    }
+
+    /// Queries, keys and values `[batch, heads, length, width/heads]`.
+    fn project(&self, input: Tensor<3>) -> [Tensor<4>; 3] {
+        let [batch, length, width] = input.dims();
+        [&self.query, &self.key, &self.value].map(|layer| {
+            let heads = layer.forward(input.clone());
+            heads
+                .reshape([batch, length, self.heads, width / self.heads])
+                .swap_dims(1, 2)
+        })
+    }
+
+    fn merge(&self, heads: Tensor<4>) -> Tensor<3> {
+        let [batch, count, length, width] = heads.dims();
+        self.proj.forward(
+            heads
+                .swap_dims(1, 2)
+                .reshape([batch, length, count * width]),
+        )
+    }
+}
+
+/// Causal attention of `query [batch, heads, m, c]` over `key` and `value [batch, heads, n, c]`; the
+/// queries belong to the last `m` of the `n` positions.
+pub fn causal_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
+    attention_weights(query, key).matmul(value)
+}
+
+/// Causal attention of `query` over everything in `cache`; the queries are its last positions.
+pub fn cached_attention(query: Tensor<4>, cache: &KeyValueCache) -> Tensor<4> {
+    causal_attention(query, cache.keys(), cache.values())
+}
+
+/// `softmax(q·kᵀ/√c + mask)`, `[batch, heads, m, n]`.
+fn attention_weights(query: Tensor<4>, key: Tensor<4>) -> Tensor<4> {
+    let [_, _, queries, width] = query.dims();
+    let keys = key.dims()[2];
+    assert!(
+        queries <= keys,
+        "attention: {queries} queries, but only {keys} keys"
+    );
+    let device = query.device();
+    // Scaling the queries touches fewer numbers than scaling the products.
+    let scores = query
+        .mul_scalar(1.0 / (width as f64).sqrt())
+        .matmul(key.transpose());
+    if queries == 1 {
+        return softmax(scores, 3);
+    }
+    let future = Tensor::<2, Bool>::tril_mask([queries, keys], (keys - queries) as i64, &device);
+    softmax(
+        scores.mask_fill(future.unsqueeze::<4>(), f32::NEG_INFINITY),
+        3,
+    )
+}
+
+/// The keys and values of the positions seen so far, for one attention layer.
+#[derive(Clone, Debug)]
+pub struct KeyValueCache {
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    length: usize,
+}
+
+impl KeyValueCache {
+    /// An empty cache of shape `[batch, heads, capacity, head width]`.
+    pub fn new(shape: [usize; 4], device: &Device) -> Self {
+        Self {
+            keys: Tensor::zeros(shape, device),
+            values: Tensor::zeros(shape, device),
+            length: 0,
+        }
+    }
+
+    /// Positions held.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether no position is held.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Positions that fit.
+    pub fn capacity(&self) -> usize {
+        self.keys.dims()[2]
+    }
+
+    /// Forgets all positions and keeps the memory.
+    pub fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    /// Adds keys and values `[batch, heads, length, head width]` of the next positions.
+    pub fn append(&mut self, keys: Tensor<4>, values: Tensor<4>) {
+        let [_, _, added, _] = keys.dims();
+        let end = self.length + added;
+        assert!(
+            end <= self.capacity(),
+            "key/value cache: {end} positions, room for {}",
+            self.capacity()
+        );
+        let place = s![.., .., self.length..end, ..];
+        // `inplace` hands the only reference over, so the buffer is written where it lies.
+        self.keys
+            .inplace(|all| all.slice_assign(place.clone(), keys));
+        self.values.inplace(|all| all.slice_assign(place, values));
+        self.length = end;
+    }
+
+    /// `[batch, heads, len, head width]`, a view.
+    pub fn keys(&self) -> Tensor<4> {
+        self.keys.clone().narrow(2, 0, self.length)
+    }
+
+    /// `[batch, heads, len, head width]`, a view.
+    pub fn values(&self) -> Tensor<4> {
+        self.values.clone().narrow(2, 0, self.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
+        Noise::from_seed(seed).standard_normal(shape, &Device::flex())
+    }
+
+    #[test]
+    fn agrees_with_loops_in_f64_and_never_looks_ahead() {
+        let (queries, keys, width) = (3, 5, 4);
+        let [q, k, v] = [(queries, 1), (keys, 2), (keys, 3)]
+            .map(|(length, seed)| random([1, 1, length, width], seed));
+        let got = causal_attention(q.clone(), k.clone(), v.clone())
+            .try_into_vec_as::<f32>()
+            .unwrap();
+        let [q, k, v] = [q, k, v].map(|t| t.try_into_vec_as::<f32>().unwrap());
+        for i in 0..queries {
+            let seen = keys - queries + i + 1;
+            let dot = |j: usize| -> f64 {
+                (0..width)
+                    .map(|c| f64::from(q[i * width + c]) * f64::from(k[j * width + c]))
+                    .sum()
+            };
+            let weights: Vec<f64> = (0..seen).map(|j| (dot(j) / 2.0).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            for c in 0..width {
+                let want: f64 = (0..seen)
+                    .map(|j| weights[j] / total * f64::from(v[j * width + c]))
+                    .sum();
+                assert!((f64::from(got[i * width + c]) - want).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn steps_with_a_cache_equal_the_whole_sequence() {
+        let device = Device::flex();
+        let config = AttentionConfig {
+            width: 6,
+            heads: 3,
+            dropout: 0.0,
+        };
+        let layer = CausalSelfAttention::normal(config, 0.5, &mut Init::new(&device, 4));
+        let input = random([2, 7, 6], 5);
+        let whole = layer.forward(input.clone(), None);
+        let mut cache = layer.cache(2, 7, &device);
+        for _ in 0..2 {
+            cache.clear();
+            let steps = [(0, 3), (3, 1), (4, 1), (5, 2)].map(|(start, length)| {
+                layer.forward_cached(input.clone().narrow(1, start, length), &mut cache)
+            });
+            assert_eq!(
+                (cache.len(), cache.is_empty(), cache.capacity()),
+                (7, false, 7)
+            );
+            assert!(whole.clone().all_close(
+                Tensor::cat(steps.to_vec(), 1),
+                Some(1e-5),
+                Some(1e-6)
+            ));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "room for 2")]
+    fn a_full_cache_takes_no_more() {
+        let mut cache = KeyValueCache::new([1, 1, 2, 4], &Device::flex());
+        cache.append(random([1, 1, 3, 4], 1), random([1, 1, 3, 4], 2));
+    }
+
+    #[test]
+    fn dropout_acts_only_with_noise() {
+        let config = AttentionConfig {
+            width: 4,
+            heads: 2,
+            dropout: 0.5,
+        };
+        let layer = CausalSelfAttention::normal(config, 0.5, &mut Init::new(&Device::flex(), 6));
+        let input = random([1, 8, 4], 7);
+        let still = layer.forward(input.clone(), None);
+        let noisy = |seed| layer.forward(input.clone(), Some(&mut Noise::from_seed(seed)));
+        assert!(noisy(1).all_close(noisy(1), None, None));
+        assert!(!noisy(1).all_close(noisy(2), None, None));
+        assert!(!noisy(1).all_close(still, None, None));
+    }
+}
