@@ -1,0 +1,571 @@
+//! Sampling images from an [`RqTransformer`], code by code.
+//!
+//! Positions in raster order, depths within a position. Keys and values of earlier positions stay in a
+//! cache that is allocated once for a batch (`[batch, heads, condition length + positions, head width]` for
+//! each block of the body); the head's cache holds one position and is cleared for the next. The sum of
+//! the code vectors of the position is carried along, so each code is looked up once and `head_mlp` and
+//! `input_mlp` see one row for each sample and step. Logits of one depth come to the host as one slice,
+//! where codes are drawn (see [`sampling`](crate::generators::sampling)).
+//!
+//! Every sample has a random stream of its own, a function of the seed and the sample's number: how a
+//! request is cut into batches changes nothing but the rounding of matrix products.
+
+use std::ops::{ControlFlow, Range};
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use smalti_nn::TransformerCache;
+use smalti_nn::nearest::id_tensor;
+use smalti_nn::state::host_values;
+use smalti_quantize::Codes;
+
+use super::conditions::Conditions;
+use super::config::RqTransformerConfig;
+use super::model::RqTransformer;
+use crate::generators::sampling::{CodeSampler, InvalidSampling, NoChoice, SamplingConfig};
+
+/// What to generate.
+#[derive(Clone, Debug)]
+pub struct GenerationRequest {
+    /// One condition for each sample.
+    pub conditions: Conditions,
+    /// How codes are drawn.
+    pub sampling: SamplingConfig,
+    /// Determines all random numbers.
+    pub seed: u64,
+    /// Number of the first sample: sample `i` draws from stream `first_sample + i` of the seed.
+    pub first_sample: u64,
+    /// Samples computed at a time, at least 1.
+    pub batch_size: usize,
+    /// The start of the images, where it is given.
+    pub prefix: Option<Prefix>,
+}
+
+/// Codes that are given: of all positions before (`row`, `column`) in raster order.
+#[derive(Clone, Debug)]
+pub struct Prefix {
+    /// Codes of every sample; from the start on they are not used.
+    pub codes: Codes,
+    /// Row of the first position to generate.
+    pub row: usize,
+    /// Column of the first position to generate.
+    pub column: usize,
+}
+
+/// How far a generation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Positions done, over all samples.
+    pub done: usize,
+    /// Positions to generate, over all samples.
+    pub total: usize,
+}
+
+/// Why nothing was generated.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum GenerateError {
+    /// The request does not fit the model.
+    #[error("the request does not fit the generator:{}", .0.iter().map(|p| format!("\n  {p}")).collect::<String>())]
+    Request(Vec<String>),
+    /// The sampling settings make no sense.
+    #[error(transparent)]
+    Sampling(#[from] InvalidSampling),
+    /// The model's logits are not numbers.
+    #[error("sample {sample}, row {row}, column {column}, depth {depth}: {source}")]
+    Logits {
+        /// Number of the sample within the request.
+        sample: usize,
+        /// Row of the position.
+        row: usize,
+        /// Column of the position.
+        column: usize,
+        /// Depth of the code.
+        depth: usize,
+        /// What is wrong.
+        source: NoChoice,
+    },
+    /// The caller asked to stop.
+    #[error("the generation was cancelled")]
+    Cancelled,
+}
+
+impl GenerationRequest {
+    /// Samples of the model's own distribution, all at once.
+    pub fn new(conditions: Conditions, seed: u64) -> Self {
+        let batch_size = conditions.len().max(1);
+        let sampling = SamplingConfig::default();
+        Self {
+            conditions,
+            sampling,
+            seed,
+            first_sample: 0,
+            batch_size,
+            prefix: None,
+        }
+    }
+
+    /// Everything about this request that does not fit `config`.
+    fn check(&self, config: &RqTransformerConfig) -> Result<(), GenerateError> {
+        self.sampling.validate(config.depth)?;
+        let mut problems = Vec::new();
+        problems.extend(
+            self.conditions
+                .check(&config.condition)
+                .err()
+                .map(|e| e.to_string()),
+        );
+        if self.batch_size == 0 {
+            problems.push("batch_size: expected at least 1, got 0".into());
+        }
+        if let Some(prefix) = &self.prefix {
+            prefix.check(config, self.conditions.len(), &mut problems);
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(GenerateError::Request(problems))
+        }
+    }
+}
+
+impl Prefix {
+    fn check(&self, config: &RqTransformerConfig, samples: usize, problems: &mut Vec<String>) {
+        let RqTransformerConfig { height, width, .. } = *config;
+        let Self { row, column, .. } = *self;
+        if row >= height || column >= width {
+            let place = format!("got row {row}, column {column}");
+            problems.push(format!(
+                "prefix: expected a start within {height} x {width}, {place}"
+            ));
+        }
+        problems.extend(
+            config
+                .check_codes(&self.codes)
+                .err()
+                .map(|e| format!("prefix: {e}")),
+        );
+        let [got, ..] = self.codes.dims();
+        if got != samples {
+            problems.push(format!(
+                "prefix: expected codes of {samples} samples, got {got}"
+            ));
+        }
+    }
+}
+
+impl RqTransformer {
+    /// Samples codes, one map for each condition.
+    ///
+    /// `watch` is called after every position and stops the generation by [`ControlFlow::Break`].
+    ///
+    /// # Errors
+    /// When the request does not fit the model, the logits are not numbers, or `watch` says so.
+    pub fn generate(
+        &self,
+        request: &GenerationRequest,
+        watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Codes, GenerateError> {
+        let config = self.config();
+        request.check(config)?;
+        let model = self.valid();
+        let samples = request.conditions.len();
+        let start = request
+            .prefix
+            .as_ref()
+            .map_or(0, |p| p.row * config.width + p.column);
+        let positions = config.positions();
+        let mut progress = Progress {
+            done: 0,
+            total: samples * (positions - start),
+        };
+        let mut codes = match &request.prefix {
+            Some(prefix) => prefix.codes.values(),
+            None => vec![0; samples * config.depth * positions],
+        };
+        for first in (0..samples).step_by(request.batch_size) {
+            let batch = first..(first + request.batch_size).min(samples);
+            let mut writer = Writer::new(&model, request, batch.clone());
+            let maps = config.depth * positions;
+            let maps = &mut codes[batch.start * maps..batch.end * maps];
+            writer.write(maps, start, &mut || {
+                progress.done += batch.len();
+                watch(progress)
+            })?;
+        }
+        let shape = [samples, config.depth, config.height, config.width];
+        Ok(Codes::from_values(&codes, shape, &model.device()))
+    }
+}
+
+/// Writes the code maps of one batch.
+struct Writer<'a> {
+    model: &'a RqTransformer,
+    device: Device,
+    samplers: Vec<CodeSampler>,
+    streams: Vec<ChaCha8Rng>,
+    /// `[batch, condition length]`
+    condition: Tensor<2, Int>,
+    body: TransformerCache,
+    head: TransformerCache,
+    first: usize,
+}
+
+impl<'a> Writer<'a> {
+    fn new(model: &'a RqTransformer, request: &GenerationRequest, batch: Range<usize>) -> Self {
+        let config = model.config();
+        let device = model.device();
+        let length = config.condition.length();
+        let capacity = length + config.positions() - 1;
+        let stream = |sample: usize| {
+            let mut rng = ChaCha8Rng::seed_from_u64(request.seed);
+            rng.set_stream(request.first_sample.wrapping_add(sample as u64));
+            rng
+        };
+        Self {
+            model,
+            samplers: (0..config.depth)
+                .map(|depth| request.sampling.at(depth))
+                .collect(),
+            streams: batch.clone().map(stream).collect(),
+            condition: request.conditions.slice(batch.clone()).ids(&device),
+            body: model.body_transformer.cache(batch.len(), capacity, &device),
+            head: model
+                .head_transformer
+                .cache(batch.len(), config.depth, &device),
+            first: batch.start,
+            device,
+        }
+    }
+
+    /// Fills `codes [batch, depth, height, width]` from position `start` on.
+    fn write(
+        &mut self,
+        codes: &mut [u32],
+        start: usize,
+        watch: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<(), GenerateError> {
+        let positions = self.model.config().positions();
+        let mut context = self.read_prefix(codes, start);
+        for position in start..positions {
+            let sum = self.write_position(context.clone(), codes, position)?;
+            if watch().is_break() {
+                return Err(GenerateError::Cancelled);
+            }
+            if position + 1 < positions {
+                let input = self.model.body_input_of_sum(sum.unsqueeze_dim(1), position);
+                context = self
+                    .model
+                    .body_transformer
+                    .forward_cached(input, &mut self.body);
+            }
+        }
+        Ok(())
+    }
+
+    /// Feeds condition and given codes to the body: the context of position `start`, `[batch, 1, width]`.
+    fn read_prefix(&mut self, codes: &[u32], start: usize) -> Tensor<3> {
+        let batch = self.streams.len();
+        let (depth, positions) = (self.model.config().depth, self.model.config().positions());
+        let mut input = self.model.condition_input(self.condition.clone());
+        if start > 0 {
+            let ids = id_tensor(codes, [batch, depth, positions], &self.device);
+            let given = ids.narrow(2, 0, start).swap_dims(1, 2);
+            input = Tensor::cat(vec![input, self.model.body_input(given, 0)], 1);
+        }
+        let length = input.dims()[1];
+        let output = self
+            .model
+            .body_transformer
+            .forward_cached(input, &mut self.body);
+        output.narrow(1, length - 1, 1)
+    }
+
+    /// Draws the codes of one position; the sum of their vectors, `[batch, code width]`.
+    fn write_position(
+        &mut self,
+        context: Tensor<3>,
+        codes: &mut [u32],
+        position: usize,
+    ) -> Result<Tensor<2>, GenerateError> {
+        let model = self.model;
+        let config = model.config();
+        let (depths, positions) = (config.depth, config.positions());
+        self.head.clear();
+        let mut input = context;
+        let mut sum: Option<Tensor<2>> = None;
+        for depth in 0..depths {
+            let placed = input + model.pos_emb_d.val().narrow(1, depth, 1);
+            let output = model
+                .head_transformer
+                .forward_cached(placed, &mut self.head);
+            let logits = model
+                .classifier
+                .forward_at(depth, output.squeeze_dim::<2>(1));
+            let drawn = self.draw(logits, depth, position)?;
+            for (sample, &id) in drawn.iter().enumerate() {
+                codes[(sample * depths + depth) * positions + position] = id;
+            }
+            let ids = id_tensor(&drawn, [drawn.len()], &self.device);
+            let vectors = model.code_vectors_at(depth, ids);
+            let total = match sum.take() {
+                Some(before) => before + vectors.clone(),
+                None => vectors.clone(),
+            };
+            let seen = if model.sums_depths() {
+                total.clone()
+            } else {
+                vectors
+            };
+            input = model
+                .head_mlp
+                .as_ref()
+                .map_or(seen.clone(), |mlp| mlp.forward(seen))
+                .unsqueeze_dim(1);
+            sum = Some(total);
+        }
+        Ok(sum.expect("a validated model has at least one depth"))
+    }
+
+    /// A code for each row of `logits [batch, codes]`.
+    fn draw(
+        &mut self,
+        logits: Tensor<2>,
+        depth: usize,
+        position: usize,
+    ) -> Result<Vec<u32>, GenerateError> {
+        let [_, size] = logits.dims();
+        let values = host_values(logits);
+        let sampler = self.samplers[depth];
+        let rows = values
+            .par_chunks_exact(size)
+            .zip(&mut self.streams)
+            .enumerate();
+        // Short rows are not worth a task of their own.
+        let drawn = rows
+            .with_min_len((1 << 13) / size.min(1 << 13))
+            .map(|(sample, (row, rng))| {
+                sampler
+                    .draw(row, rng)
+                    .map_err(|source| (self.first + sample, source))
+            });
+        drawn.collect::<Result<_, _>>().map_err(|(sample, source)| {
+            let width = self.model.config().width;
+            let (row, column) = (position / width, position % width);
+            GenerateError::Logits {
+                sample,
+                row,
+                column,
+                depth,
+                source,
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generators::rq_transformer::config::Condition;
+    use crate::generators::rq_transformer::model::GeneratorInput;
+    use crate::generators::rq_transformer::testing::{build, random_codes, tiny, tiny_uneven};
+    use smalti_nn::nearest::id_values;
+
+    fn go_on(_: Progress) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn request(config: &RqTransformerConfig, samples: usize) -> GenerationRequest {
+        let conditions = match config.condition {
+            Condition::Unconditional {} => Conditions::Unconditional(samples),
+            Condition::Class { classes } => {
+                Conditions::Classes((0..samples).map(|i| (i % classes) as u32).collect())
+            }
+            Condition::Text { length, .. } => {
+                Conditions::Texts((0..samples).map(|i| vec![i as u32 % 5; length]).collect())
+            }
+        };
+        GenerationRequest::new(conditions, 11)
+    }
+
+    /// The codes that `request` gives.
+    fn generate(model: &RqTransformer, request: &GenerationRequest) -> Vec<u32> {
+        model.generate(request, &mut go_on).unwrap().values()
+    }
+
+    /// Greedy codes of the model's full forward pass given `codes`.
+    fn full_argmax(model: &RqTransformer, codes: &[u32], request: &GenerationRequest) -> Vec<u32> {
+        let RqTransformerConfig {
+            height,
+            width,
+            depth,
+            ..
+        } = *model.config();
+        let conditions = request.conditions.clone();
+        let shape = [conditions.len(), depth, height, width];
+        let codes = Codes::from_values(codes, shape, &model.device());
+        let output = model.forward(GeneratorInput { codes, conditions }, None);
+        id_values(output.logits.argmax(3).squeeze_dim::<3>(3).swap_dims(1, 2))
+    }
+
+    #[test]
+    fn greedy_codes_are_the_largest_logits_of_the_full_pass() {
+        for (config, seed) in [(tiny(), 1), (tiny_uneven(), 2)] {
+            let model = build(&config, &Device::flex(), seed);
+            let mut request = request(&config, 3);
+            request.sampling = SamplingConfig::greedy();
+            let codes = generate(&model, &request);
+            assert_eq!(full_argmax(&model, &codes, &request), codes);
+        }
+    }
+
+    #[test]
+    fn batches_streams_and_devices_with_gradients_change_nothing() {
+        for config in [tiny(), tiny_uneven()] {
+            let model = build(&config, &Device::flex(), 3);
+            let mut request = request(&config, 7);
+            let whole = generate(&model, &request);
+            for batch_size in [1, 2, 5] {
+                request.batch_size = batch_size;
+                assert_eq!(generate(&model, &request), whole);
+            }
+            let tracked = build(&config, &Device::flex().autodiff(), 3);
+            assert_eq!(generate(&tracked, &request), whole);
+            request.seed += 1;
+            assert_ne!(generate(&model, &request), whole);
+        }
+    }
+
+    #[test]
+    fn a_sample_is_known_by_its_number() {
+        let config = tiny();
+        let model = build(&config, &Device::flex(), 4);
+        let all = Conditions::Classes(vec![2; 5]);
+        let whole = generate(&model, &GenerationRequest::new(all, 5));
+        let mut last = GenerationRequest::new(Conditions::Classes(vec![2; 2]), 5);
+        last.first_sample = 3;
+        assert_eq!(generate(&model, &last), whole[3 * 18..]);
+        assert_ne!(whole[..18], whole[18..36]);
+    }
+
+    #[test]
+    fn a_prefix_is_kept_and_continued() {
+        let config = tiny();
+        let model = build(&config, &Device::flex(), 6);
+        let mut request = request(&config, 2);
+        request.sampling = SamplingConfig::greedy();
+        let given = random_codes(&config, 2, &Device::flex(), 7);
+        let codes = given.values();
+        for (row, column) in [(0, 0), (0, 2), (1, 0), (1, 2)] {
+            let start = 3 * row + column;
+            request.prefix = Some(Prefix {
+                codes: given.clone(),
+                row,
+                column,
+            });
+            let done = generate(&model, &request);
+            let best = full_argmax(&model, &done, &request);
+            for (i, (&got, (&given, &best))) in done.iter().zip(codes.iter().zip(&best)).enumerate()
+            {
+                assert_eq!(
+                    got,
+                    if i % 6 < start { given } else { best },
+                    "{i} from {start}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn progress_is_told_and_cancelling_stops() {
+        let config = tiny();
+        let model = build(&config, &Device::flex(), 8);
+        let mut request = request(&config, 3);
+        request.batch_size = 2;
+        let mut seen = Vec::new();
+        let mut watch = |progress: Progress| {
+            seen.push(progress.done);
+            assert_eq!(progress.total, 18);
+            if progress.done >= 14 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        assert!(matches!(
+            model.generate(&request, &mut watch),
+            Err(GenerateError::Cancelled)
+        ));
+        assert_eq!(seen, [2, 4, 6, 8, 10, 12, 13, 14]);
+        request.conditions = Conditions::Classes(Vec::new());
+        assert!(generate(&model, &request).is_empty());
+    }
+
+    #[test]
+    fn wrong_requests_are_refused() {
+        let config = tiny();
+        let model = build(&config, &Device::flex(), 9);
+        let refuse = |change: &dyn Fn(&mut GenerationRequest)| {
+            let mut request = request(&config, 2);
+            change(&mut request);
+            model
+                .generate(&request, &mut go_on)
+                .unwrap_err()
+                .to_string()
+        };
+        let prefix = |code, shape: [usize; 4], row| {
+            let codes = vec![code; shape.iter().product()];
+            let codes = Codes::from_values(&codes, shape, &Device::flex());
+            Some(Prefix {
+                codes,
+                row,
+                column: 0,
+            })
+        };
+        let shape = [2, 3, 2, 3];
+        let cases: [(&dyn Fn(&mut GenerationRequest), &str); 7] = [
+            (
+                &|r| r.conditions = Conditions::Classes(vec![0, 4]),
+                "expected ids below 4, got 4",
+            ),
+            (&|r| r.batch_size = 0, "batch_size"),
+            (&|r| r.sampling.temperature = -1.0, "temperature"),
+            (&|r| r.prefix = prefix(0, shape, 2), "a start within 2 x 3"),
+            (
+                &|r| r.prefix = prefix(0, [2, 3, 3, 2], 1),
+                "expected the shape",
+            ),
+            (
+                &|r| r.prefix = prefix(0, [1, 3, 2, 3], 1),
+                "expected codes of 2 samples, got 1",
+            ),
+            (
+                &|r| r.prefix = prefix(12, shape, 1),
+                "expected ids below 12 at depth 0, got 12",
+            ),
+        ];
+        for (change, part) in cases {
+            let message = refuse(change);
+            assert!(message.contains(part), "{part} is not in {message}");
+        }
+    }
+
+    #[test]
+    fn logits_that_are_no_numbers_are_an_error() {
+        let config = tiny();
+        let mut model = build(&config, &Device::flex(), 10);
+        model.classifier.layer_norm.weight =
+            model.classifier.layer_norm.weight.map(|w| w * f32::NAN);
+        let error = model
+            .generate(&request(&config, 2), &mut go_on)
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("sample 0, row 0, column 0, depth 0: no code"),
+            "{error}"
+        );
+    }
+}
