@@ -4,17 +4,22 @@
 //! into slices that the caller owns, work is spread over the current `rayon` pool, and results do
 //! not depend on the number of threads.
 
+pub mod activation;
 pub mod adam;
 pub mod conv;
 pub mod gemm;
 pub mod group_norm;
 mod lanes;
+pub mod layer_norm;
 mod math;
 mod moments;
 pub mod nearest;
 pub mod simd;
 mod tile;
 
+pub use activation::Activation;
+pub use adam::{Adam, AdamState, WeightDecay};
 pub use group_norm::GroupNorm;
+pub use layer_norm::LayerNorm;
 pub use nearest::{CodebookIndex, Metric, NearestError, TopTwo};
 pub use simd::Simd;

@@ -62,6 +62,29 @@ pub(crate) fn normal<V: Lanes>(x: V) -> (V, V) {
     (distribution, bell * V::splat(0.398_942_3))
 }
 
+/// Distribution and density of the standard normal distribution in f64, for tests: a series near zero,
+/// a continued fraction in the tails.
+#[cfg(test)]
+pub(crate) fn normal_f64(x: f64) -> (f64, f64) {
+    let u = x.abs();
+    let density = (-u * u / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    let tail = if u < 3.0 {
+        let (mut term, mut sum) = (u, u);
+        for k in 1..200 {
+            term *= u * u / f64::from(2 * k + 1);
+            sum += term;
+        }
+        0.5 - density * sum
+    } else {
+        let mut fraction = 0.0;
+        for k in (1..400).rev() {
+            fraction = f64::from(k) / (u + fraction);
+        }
+        density / (u + fraction)
+    };
+    (if x < 0.0 { tail } else { 1.0 - tail }, density)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,25 +117,8 @@ mod tests {
         }
     }
 
-    /// 1/2 erfc(-x/√2) in f64: a series near zero, Lentz's continued fraction in the tail.
     fn distribution_f64(x: f64) -> f64 {
-        let u = x.abs();
-        let density = (-u * u / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
-        let tail = if u < 3.0 {
-            let (mut term, mut sum) = (u, u);
-            for k in 1..200 {
-                term *= u * u / f64::from(2 * k + 1);
-                sum += term;
-            }
-            0.5 - density * sum
-        } else {
-            let mut fraction = 0.0;
-            for k in (1..400).rev() {
-                fraction = f64::from(k) / (u + fraction);
-            }
-            density / (u + fraction)
-        };
-        if x < 0.0 { tail } else { 1.0 - tail }
+        normal_f64(x).0
     }
 
     fn worst(simd: Simd, f: Function, range: (f32, f32), truth: fn(f64) -> f64) -> f64 {
