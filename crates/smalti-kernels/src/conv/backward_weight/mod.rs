@@ -211,12 +211,11 @@ impl<'a> Plan<'a> {
         let blocks = [chunk, chunk + 1].map(|c| c * self.cut.blocks / self.chunks);
         let channels = self.group(group);
         let sums = |at: usize| sums.at(chunk * self.chunk_len() + at);
-        for block in blocks[0]..blocks[1] {
-            let block = self
-                .cut
-                .block(&self.layer.windows, self.layer.shape.batch, block);
+        let batch = self.layer.shape.batch;
+        for number in blocks[0]..blocks[1] {
+            let block = self.cut.block(&self.layer.windows, batch, number);
             match &self.way {
-                Way::Wide(wide) => wide.block(block, channels, (sums(0), index > blocks[0])),
+                Way::Wide(wide) => wide.block(block, channels, (sums(0), number > blocks[0])),
                 Way::Narrow(narrow) => narrow.block(block, channels, sums(0)),
             }
             if with_bias && group == 0 {
