@@ -5,8 +5,12 @@
 //! autodiff or not, it runs the kernel; otherwise it hands the tensors back, and the caller composes
 //! the operation from burn's own.
 
+#[cfg(test)]
+pub(crate) mod agreement;
+
 use std::fmt::Debug;
 
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::retro_forward::RetroForward;
 use burn::backend::autodiff::checkpoint::state::BackwardStates;
@@ -15,7 +19,6 @@ use burn::backend::autodiff::checkpoint::strategy::{
 };
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::autodiff::NodeId;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{
     Autodiff, BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind, Flex,
@@ -55,7 +58,11 @@ pub(crate) fn call<const N: usize, const D: usize>(
     if !inputs.iter().all(is_cpu_f32) {
         return Err(inputs);
     }
-    let context = inputs.iter().fold(DispatchAutodiffContext::Disabled, |c, t| c.merge(t.autodiff));
+    let context = inputs
+        .iter()
+        .fold(DispatchAutodiffContext::Disabled, |c, t| {
+            c.merge(t.autodiff)
+        });
     let kind = match context {
         DispatchAutodiffContext::Disabled => {
             let inputs = inputs.map(|t| contiguous(untracked(t)));
@@ -64,14 +71,19 @@ pub(crate) fn call<const N: usize, const D: usize>(
         DispatchAutodiffContext::Enabled(strategy) => {
             let inputs = inputs.map(tracked);
             let output = match strategy {
-                GradientCheckpointingStrategy::Balanced => record::<N, BalancedCheckpointing>(op, inputs),
+                GradientCheckpointingStrategy::Balanced => {
+                    record::<N, BalancedCheckpointing>(op, inputs)
+                }
                 _ => record::<N, NoCheckpointing>(op, inputs),
             };
             let output = DispatchTensorKind::Flex(BackendTensor::Autodiff(output));
             DispatchTensorKind::Autodiff(Box::new(output))
         }
     };
-    Ok(Tensor::from_dispatch(DispatchTensor { kind, autodiff: context }))
+    Ok(Tensor::from_dispatch(DispatchTensor {
+        kind,
+        autodiff: context,
+    }))
 }
 
 /// A new tensor of the CPU that takes over `values`.
@@ -81,7 +93,9 @@ pub(crate) fn cpu_tensor(values: Vec<f32>, shape: impl Into<Shape>) -> CpuTensor
 
 /// The elements of a contiguous tensor.
 pub(crate) fn elements(tensor: &CpuTensor) -> &[f32] {
-    tensor.as_slice::<f32>().expect("inputs of an own operation are contiguous f32 tensors")
+    tensor
+        .as_slice::<f32>()
+        .expect("inputs of an own operation are contiguous f32 tensors")
 }
 
 /// The dimensions of a tensor.
@@ -129,8 +143,26 @@ fn tracked(tensor: DispatchTensor) -> TrackedTensor {
     }
 }
 
-pub(crate) fn contiguous(tensor: CpuTensor) -> CpuTensor {
-    if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
+/// The memory of a tensor that nobody else sees, to be written over; `None` when it is shared or a
+/// part of something larger.
+pub(crate) fn writable(tensor: &mut CpuTensor) -> Option<&mut [f32]> {
+    let layout = tensor.layout();
+    let whole = layout.is_contiguous()
+        && layout.start_offset() == 0
+        && tensor.bytes().len() == layout.num_elements() * size_of::<f32>();
+    if whole {
+        tensor.try_storage_mut::<f32>()
+    } else {
+        None
+    }
+}
+
+fn contiguous(tensor: CpuTensor) -> CpuTensor {
+    if tensor.is_contiguous() {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
 }
 
 /// Registers `op` in the graph and runs its forward pass.
@@ -142,8 +174,14 @@ fn record<const N: usize, C: CheckpointStrategy>(
     let nodes = inputs.each_ref().map(|t| t.node());
     let step = Recorded(op.clone()).prepare::<C>(nodes);
     let step = if is_cheap(&op) {
-        let again = Recompute { op: op.clone(), ids };
-        step.memory_bound().retro_forward(again).parents(inputs.iter()).stateful()
+        let again = Recompute {
+            op: op.clone(),
+            ids,
+        };
+        step.memory_bound()
+            .retro_forward(again)
+            .parents(inputs.iter())
+            .stateful()
     } else {
         step.compute_bound().stateful()
     };
@@ -172,7 +210,12 @@ impl<const N: usize, O: CpuOp<N>> Backward<Flex, N> for Recorded<O> {
     // Node ids instead of tensors, so that gradient checkpointing may drop and recompute inputs.
     type State = ([NodeId; N], O::Saved);
 
-    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, N>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
         let needed = ops.parents.each_ref().map(Option::is_some);
         let grad = contiguous(grads.consume::<Flex>(&ops.node));
         let (ids, saved) = ops.state;
@@ -195,7 +238,132 @@ struct Recompute<O, const N: usize> {
 
 impl<const N: usize, O: CpuOp<N>> RetroForward for Recompute<O, N> {
     fn forward(&self, states: &mut BackwardStates, node: NodeId) {
-        let inputs = self.ids.map(|id| contiguous(states.get_state::<CpuTensor>(&id)));
+        let inputs = self
+            .ids
+            .map(|id| contiguous(states.get_state::<CpuTensor>(&id)));
         states.save(node, self.op.forward(&inputs).0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use burn::tensor::{Device, FloatDType};
+
+    use super::agreement::{Inputs, assert_agree};
+    use super::*;
+
+    /// `a · b`, element by element, counting its forward passes.
+    #[derive(Clone, Copy, Debug)]
+    struct Times<const CHEAP: bool>(&'static AtomicUsize);
+
+    impl<const CHEAP: bool> CpuOp<2> for Times<CHEAP> {
+        type Saved = ();
+        const CHEAP: bool = CHEAP;
+
+        fn forward(&self, [a, b]: &[CpuTensor; 2]) -> (CpuTensor, ()) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            let values = elements(a)
+                .iter()
+                .zip(elements(b))
+                .map(|(a, b)| a * b)
+                .collect();
+            (cpu_tensor(values, dims::<2>(a)), ())
+        }
+
+        fn backward(
+            &self,
+            [a, b]: &[CpuTensor; 2],
+            _: (),
+            mut grad: CpuTensor,
+            [of_a, of_b]: [bool; 2],
+        ) -> [Option<CpuTensor>; 2] {
+            let grad_b = of_b.then(|| {
+                let values = elements(a)
+                    .iter()
+                    .zip(elements(&grad))
+                    .map(|(a, g)| a * g)
+                    .collect();
+                cpu_tensor(values, dims::<2>(a))
+            });
+            let grad_a = of_a.then(|| match writable(&mut grad) {
+                Some(values) => {
+                    values
+                        .iter_mut()
+                        .zip(elements(b))
+                        .for_each(|(g, b)| *g *= b);
+                    grad
+                }
+                None => {
+                    let values = elements(&grad).iter().zip(elements(b)).map(|(g, b)| g * b);
+                    cpu_tensor(values.collect(), dims::<2>(b))
+                }
+            });
+            [grad_a, grad_b]
+        }
+    }
+
+    fn times<const CHEAP: bool>(
+        calls: &'static AtomicUsize,
+        a: Tensor<2>,
+        b: Tensor<2>,
+    ) -> Result<Tensor<2>, [DispatchTensor; 2]> {
+        call(
+            Times::<CHEAP>(calls),
+            [a.into_dispatch(), b.into_dispatch()],
+        )
+    }
+
+    #[test]
+    fn agrees_with_the_engine_also_where_gradients_are_written_over() {
+        static CALLS: AtomicUsize = AtomicUsize::new(0);
+        let composed = |i: &Inputs| i.get::<2>(0) * i.get::<2>(1);
+        let cheap = |i: &Inputs| times::<true>(&CALLS, i.get(0), i.get(1)).unwrap();
+        let dear = |i: &Inputs| times::<false>(&CALLS, i.get(0), i.get(1)).unwrap();
+        assert_agree(&[&[3, 4], &[3, 4]], 1e-6, cheap, composed);
+        assert_agree(&[&[3, 4], &[3, 4]], 1e-6, dear, composed);
+        let own = |i: &Inputs| times::<true>(&CALLS, i.get(0), i.get(0)).unwrap();
+        assert_agree(&[&[3, 4]], 1e-6, own, |i: &Inputs| i.get::<2>(0).square());
+    }
+
+    #[test]
+    fn only_cheap_outputs_are_computed_again() {
+        static CHEAP: AtomicUsize = AtomicUsize::new(0);
+        static DEAR: AtomicUsize = AtomicUsize::new(0);
+        let device = Device::flex().autodiff().gradient_checkpointing();
+        let leaf = Tensor::<2>::ones([2, 2], &device).require_grad();
+        let cheap = times::<true>(&CHEAP, leaf.clone(), leaf.clone()).unwrap();
+        let dear = times::<false>(&DEAR, leaf.clone(), cheap).unwrap();
+        let gradients = dear.square().sum().backward();
+        let gradient = leaf
+            .grad(&gradients)
+            .unwrap()
+            .try_into_vec_as::<f32>()
+            .unwrap();
+        assert_eq!(gradient, [6.0; 4], "the slope of x^6 at 1");
+        assert_eq!(
+            (CHEAP.load(Ordering::Relaxed), DEAR.load(Ordering::Relaxed)),
+            (2, 1)
+        );
+    }
+
+    #[test]
+    fn plain_tensors_may_stand_beside_tracked_ones() {
+        static CALLS: AtomicUsize = AtomicUsize::new(0);
+        let plain = Tensor::<2>::from_data([[2.0, 3.0]], &Device::flex());
+        let tracked = Tensor::<2>::ones([1, 2], &Device::flex().autodiff()).require_grad();
+        let product = times::<true>(&CALLS, plain, tracked.clone()).unwrap();
+        let gradient = tracked.grad(&product.sum().backward()).unwrap();
+        assert_eq!(gradient.try_into_vec_as::<f32>().unwrap(), [2.0, 3.0]);
+    }
+
+    #[test]
+    fn other_number_types_are_handed_back() {
+        static CALLS: AtomicUsize = AtomicUsize::new(0);
+        let a = Tensor::<2>::ones([1, 2], &Device::flex());
+        let b = a.clone().cast(FloatDType::F64);
+        assert!(times::<true>(&CALLS, a, b).is_err());
+        assert_eq!(CALLS.load(Ordering::Relaxed), 0);
     }
 }
