@@ -5,9 +5,17 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::DataError;
+
+/// A file being written. It appears at its place with [`AtomicFile::commit`]; dropped before that, it leaves nothing.
+#[derive(Debug)]
+pub struct AtomicFile {
+    path: PathBuf,
+    /// Dropped without being renamed, the temporary file is removed.
+    writer: BufWriter<tempfile::NamedTempFile>,
+}
 
 /// Writes `bytes` to `path`.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
@@ -19,17 +27,59 @@ pub fn write_with(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), DataError> {
-    replace(path, fill).map_err(DataError::io("write", path))
+    let mut file = AtomicFile::create(path)?;
+    fill(&mut file).map_err(DataError::io("write", path))?;
+    file.commit()
 }
 
-fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let name = path.file_name().ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidInput, "the path ends in no file name")
-    })?;
-    let folder = match path.parent() {
+impl AtomicFile {
+    /// Begins a file that will stand at `path`, in an existing folder.
+    pub fn create(path: &Path) -> Result<Self, DataError> {
+        let writer = BufWriter::with_capacity(
+            1 << 16,
+            temporary_beside(path).map_err(DataError::io("write", path))?,
+        );
+        Ok(Self {
+            path: path.to_owned(),
+            writer,
+        })
+    }
+
+    /// Syncs the file and puts it in its place, over an old one if there is.
+    pub fn commit(self) -> Result<(), DataError> {
+        let Self { path, writer } = self;
+        let finish = || {
+            let temporary = writer
+                .into_inner()
+                .map_err(io::IntoInnerError::into_error)?;
+            temporary.as_file().sync_all()?;
+            temporary.persist(&path).map_err(|error| error.error)?;
+            sync_folder(folder_of(&path))
+        };
+        finish().map_err(DataError::io("write", &path))
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
+    }
+}
+
+fn temporary_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "the path ends in no file name");
+    let name = path.file_name().ok_or_else(no_name)?;
     if path.is_dir() {
         return Err(io::Error::new(
             io::ErrorKind::IsADirectory,
@@ -43,15 +93,7 @@ fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> 
     // Temporary files are private by default; this one becomes an ordinary file, to which the umask applies.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    // Dropped without being renamed, the temporary file is removed.
-    let temporary = builder.tempfile_in(folder)?;
-    let mut writer = BufWriter::with_capacity(1 << 16, temporary.as_file());
-    fill(&mut writer)?;
-    writer.flush()?;
-    drop(writer);
-    temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|error| error.error)?;
-    sync_folder(folder)
+    builder.tempfile_in(folder_of(path))
 }
 
 /// Makes the rename itself durable. Only Unix lets a folder be opened and synced.

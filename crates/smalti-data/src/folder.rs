@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -39,44 +40,16 @@ impl Folder {
             ignored: 0,
         };
         listing.visit(Path::new(""))?;
-        let Listing {
-            mut pictures,
-            ignored,
-            ..
-        } = listing;
-        if pictures.is_empty() {
-            return Err(DataError::layout(
-                root,
-                "there are no pictures here (.png, .jpg, .jpeg, .webp), directly or in sub-folders",
-            ));
-        }
-        pictures.sort();
-        let class = |path: &Path| {
-            path.parent()
-                .and_then(|parent| parent.components().next())
-                .map(|first| first.as_os_str().to_owned())
-        };
-        let mut names: Vec<_> = pictures.iter().filter_map(|path| class(path)).collect();
-        names.dedup();
-        let in_classes = pictures.iter().filter(|path| class(path).is_some()).count();
-        if in_classes > 0 && in_classes < pictures.len() {
-            let loose = pictures.len() - in_classes;
-            let problem = format!(
-                "expected pictures in class folders or pictures alone, got {in_classes} in sub-folders and {loose} beside them"
-            );
+        listing.pictures.sort();
+        if listing.pictures.is_empty() {
+            let problem =
+                "there are no pictures here (.png, .jpg, .jpeg, .webp), directly or in sub-folders";
             return Err(DataError::layout(root, problem));
         }
-        let label = |path: &Path| {
-            class(path)
-                .and_then(|name| names.binary_search(&name).ok())
-                .map(|label| label as u32)
-        };
-        let files: Vec<_> = pictures
-            .into_iter()
-            .map(|path| (path.clone(), label(&path)))
-            .collect();
-        report.found = files.len();
-        report.ignored = ignored;
+        let (labels, names) = classes_of(root, &listing.pictures)?;
+        report.found = listing.pictures.len();
+        report.ignored = listing.ignored;
+        let files = listing.pictures.into_iter().zip(labels).collect();
         let classes = names
             .iter()
             .map(|name| name.to_string_lossy().into_owned())
@@ -97,6 +70,37 @@ impl Folder {
         let bytes = fs::read(&path).map_err(DataError::io("read", &path))?;
         Ok((path.display().to_string(), bytes))
     }
+}
+
+/// The class of every picture, if it is in a sub-folder, and the classes' names. Sorted pictures give sorted names.
+fn classes_of(
+    root: &Path,
+    pictures: &[PathBuf],
+) -> Result<(Vec<Option<u32>>, Vec<OsString>), DataError> {
+    let mut names: Vec<OsString> = Vec::new();
+    let mut labels = Vec::with_capacity(pictures.len());
+    for path in pictures {
+        let mut components = path.components();
+        let class = components
+            .next()
+            .filter(|_| components.next().is_some())
+            .map(|first| first.as_os_str());
+        if let Some(class) = class
+            && names.last().is_none_or(|last| last != class)
+        {
+            names.push(class.to_owned());
+        }
+        labels.push(class.map(|_| names.len() as u32 - 1));
+    }
+    let loose = labels.iter().filter(|label| label.is_none()).count();
+    if loose > 0 && loose < labels.len() {
+        let below = labels.len() - loose;
+        let problem = format!(
+            "expected pictures in class folders or pictures alone, got {below} in sub-folders and {loose} beside them"
+        );
+        return Err(DataError::layout(root, problem));
+    }
+    Ok((labels, names))
 }
 
 struct Listing<'a> {

@@ -9,13 +9,11 @@
 //! with fewer members.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File};
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use crate::folder::is_picture;
+use crate::shard_archive::{Archive, ArchivePicture, ArchiveSample};
 use crate::{DataError, DecodeLimits, Image, ImageSource, LoadReport, decode, dimensions};
 
 /// Pictures in tar archives.
@@ -28,31 +26,13 @@ pub struct Shards {
 }
 
 #[derive(Debug)]
-struct Archive {
-    path: PathBuf,
-    /// All of it, where it was compressed.
-    inflated: Option<Arc<[u8]>>,
-}
-
-#[derive(Debug)]
 struct Member {
     archive: usize,
+    /// Archive and member, for people.
     name: String,
-    offset: u64,
-    size: u64,
+    picture: ArchivePicture,
     label: Option<u32>,
 }
-
-/// What stands beside a picture.
-#[derive(Debug, Default)]
-struct Described {
-    pictures: Vec<(String, u64, u64)>,
-    number: Option<Result<u32, String>>,
-    text: Option<String>,
-}
-
-/// The longest label that makes sense; more is some other file.
-const LONGEST_LABEL: u64 = 4096;
 
 impl Shards {
     /// Indexes the archives. `classes` names the classes of numbered labels; empty means that texts, or the numbers themselves, name them.
@@ -70,11 +50,11 @@ impl Shards {
             samples.extend(described.into_iter().map(|sample| (archives.len(), sample)));
             archives.push(archive);
         }
-        report.found = samples
+        let with_picture = samples
             .iter()
-            .filter(|(_, (_, described))| !described.pictures.is_empty())
-            .count()
-            + report.broken.len();
+            .filter(|(_, sample)| !sample.pictures.is_empty())
+            .count();
+        report.found = with_picture + report.broken.len();
         let labels = Labels::of(&samples, classes);
         let members = members(samples, &archives, &labels, &mut report);
         if members.is_empty() && report.broken.is_empty() {
@@ -96,10 +76,10 @@ impl Shards {
 
     fn read(&self, index: usize) -> Result<Vec<u8>, DataError> {
         let member = &self.members[index];
-        let archive = &self.archives[member.archive];
-        archive
-            .read(member.offset, member.size)
-            .map_err(DataError::io("read", archive.path.join(&member.name)))
+        let ArchivePicture { offset, size, .. } = member.picture;
+        self.archives[member.archive]
+            .read(offset, size)
+            .map_err(DataError::io("read", &member.name))
     }
 }
 
@@ -135,165 +115,6 @@ fn archive_paths(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(paths)
 }
 
-impl Archive {
-    fn open(path: PathBuf) -> Result<Self, DataError> {
-        let mut file = File::open(&path).map_err(DataError::io("read", &path))?;
-        let mut magic = [0; 2];
-        let compressed = file.read_exact(&mut magic).is_ok() && magic == [0x1F, 0x8B];
-        if !compressed {
-            return Ok(Self {
-                path,
-                inflated: None,
-            });
-        }
-        file.seek(SeekFrom::Start(0))
-            .map_err(DataError::io("read", &path))?;
-        let mut bytes = Vec::new();
-        // What comes before a cut is used: the index finds the member that is not whole.
-        match flate2::read::MultiGzDecoder::new(file).read_to_end(&mut bytes) {
-            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
-                Err(DataError::io("inflate", &path)(error))
-            }
-            _ => Ok(Self {
-                path,
-                inflated: Some(bytes.into()),
-            }),
-        }
-    }
-
-    fn read(&self, offset: u64, size: u64) -> io::Result<Vec<u8>> {
-        if let Some(bytes) = &self.inflated {
-            let range = offset as usize..(offset + size) as usize;
-            return bytes
-                .get(range)
-                .map(<[u8]>::to_vec)
-                .ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
-        }
-        // One handle a read: reads come from many threads, and opening costs little beside decoding.
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(offset))?;
-        let mut bytes = vec![0; size as usize];
-        file.read_exact(&mut bytes)?;
-        Ok(bytes)
-    }
-
-    fn index(&self, report: &mut LoadReport) -> Result<Vec<(String, Described)>, DataError> {
-        match &self.inflated {
-            Some(bytes) => self.index_of(Cursor::new(bytes), bytes.len() as u64, report),
-            None => {
-                let file = File::open(&self.path).map_err(DataError::io("read", &self.path))?;
-                let len = file
-                    .metadata()
-                    .map_err(DataError::io("read", &self.path))?
-                    .len();
-                self.index_of(io::BufReader::new(file), len, report)
-            }
-        }
-    }
-
-    /// Samples in the order of their first member.
-    fn index_of(
-        &self,
-        reader: impl Read + Seek,
-        len: u64,
-        report: &mut LoadReport,
-    ) -> Result<Vec<(String, Described)>, DataError> {
-        let mut samples: Vec<(String, Described)> = Vec::new();
-        let mut places = HashMap::new();
-        let mut archive = tar::Archive::new(reader);
-        let entries = archive
-            .entries_with_seek()
-            .map_err(DataError::io("read", &self.path))?;
-        for entry in entries {
-            let mut entry = match entry {
-                Ok(entry) => entry,
-                Err(error) if samples.is_empty() => {
-                    return Err(DataError::layout(
-                        &self.path,
-                        format!("this is not a tar archive: {error}"),
-                    ));
-                }
-                Err(error) => {
-                    report.add_broken(
-                        self.label(""),
-                        format!(
-                            "the archive cannot be read beyond {} samples: {error}",
-                            samples.len()
-                        ),
-                    );
-                    break;
-                }
-            };
-            if !entry.header().entry_type().is_file() {
-                continue;
-            }
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let (offset, size) = (entry.raw_file_position(), entry.size());
-            if offset.checked_add(size).is_none_or(|end| end > len) {
-                let there = len.saturating_sub(offset);
-                report.add_broken(
-                    self.label(&name),
-                    format!(
-                        "the archive is cut off: {there} of the {size} bytes of {name} are there"
-                    ),
-                );
-                break;
-            }
-            let (key, extension) = key_and_extension(&name);
-            let kind = extension.to_ascii_lowercase();
-            if !is_picture(&name) && kind != "cls" && kind != "txt" {
-                report.ignored += 1;
-                continue;
-            }
-            let place = *places.entry(key.to_owned()).or_insert_with(|| {
-                samples.push((key.to_owned(), Described::default()));
-                samples.len() - 1
-            });
-            let sample = &mut samples[place].1;
-            if is_picture(&name) {
-                sample.pictures.push((name, offset, size));
-                continue;
-            }
-            let mut text = String::new();
-            let readable = size <= LONGEST_LABEL && entry.read_to_string(&mut text).is_ok();
-            let text = text.trim().to_owned();
-            if kind == "txt" {
-                sample.text = readable.then_some(text);
-            } else {
-                let number = text
-                    .parse()
-                    .map_err(|_| format!("{name} holds {text:?}, expected the number of a class"));
-                sample.number = Some(if readable {
-                    number
-                } else {
-                    Err(format!(
-                        "{name} is not a text of at most {LONGEST_LABEL} bytes"
-                    ))
-                });
-            }
-        }
-        Ok(samples)
-    }
-
-    fn label(&self, member: &str) -> String {
-        let archive = self.path.file_name().unwrap_or_default().to_string_lossy();
-        if member.is_empty() {
-            archive.into_owned()
-        } else {
-            format!("{archive}:{member}")
-        }
-    }
-}
-
-/// `a/b.c/0001.seg.png` is `a/b.c/0001` and `seg.png`.
-fn key_and_extension(name: &str) -> (&str, &str) {
-    let file = name.rfind('/').map_or(0, |slash| slash + 1);
-    match name[file..].find('.') {
-        Some(dot) => (&name[..file + dot], &name[file + dot + 1..]),
-        None => (name, ""),
-    }
-}
-
 /// How labels of one kind or the other become numbers.
 struct Labels {
     names: Vec<String>,
@@ -302,21 +123,21 @@ struct Labels {
 }
 
 impl Labels {
-    fn of(samples: &[(usize, (String, Described))], names: &[String]) -> Self {
-        let described = || {
+    fn of(samples: &[(usize, ArchiveSample)], names: &[String]) -> Self {
+        let pictured = || {
             samples
                 .iter()
-                .map(|(_, (_, described))| described)
-                .filter(|described| !described.pictures.is_empty())
+                .map(|(_, sample)| sample)
+                .filter(|sample| !sample.pictures.is_empty())
         };
-        if described().any(|sample| sample.number.is_some()) {
+        if pictured().any(|sample| sample.number.is_some()) {
             return Self {
-                names: Self::of_numbers(described(), names),
+                names: Self::of_numbers(pictured(), names),
                 by_text: None,
                 expected: true,
             };
         }
-        let texts: BTreeSet<&String> = described()
+        let texts: BTreeSet<&String> = pictured()
             .filter_map(|sample| sample.text.as_ref())
             .collect();
         let by_text = texts
@@ -333,7 +154,7 @@ impl Labels {
     }
 
     fn of_numbers<'a>(
-        described: impl Iterator<Item = &'a Described>,
+        described: impl Iterator<Item = &'a ArchiveSample>,
         names: &[String],
     ) -> Vec<String> {
         if !names.is_empty() {
@@ -363,18 +184,18 @@ impl Labels {
             .collect()
     }
 
-    fn label(&self, described: &Described) -> Result<Option<u32>, String> {
+    fn label(&self, sample: &ArchiveSample) -> Result<Option<u32>, String> {
         if !self.expected {
             return Ok(None);
         }
         if let Some(by_text) = &self.by_text {
-            let text = described
+            let text = sample
                 .text
                 .as_ref()
                 .ok_or("it has no readable .txt beside it, but others do")?;
             return Ok(by_text.get(text).copied());
         }
-        let number = described
+        let number = sample
             .number
             .clone()
             .ok_or("it has no .cls beside it, but others do")??;
@@ -392,28 +213,27 @@ impl Labels {
 const MOST_CLASSES: usize = 1 << 20;
 
 fn members(
-    samples: Vec<(usize, (String, Described))>,
+    samples: Vec<(usize, ArchiveSample)>,
     archives: &[Archive],
     labels: &Labels,
     report: &mut LoadReport,
 ) -> Vec<Member> {
     let mut members = Vec::new();
-    for (archive, (key, described)) in samples {
+    for (archive, sample) in samples {
         let name_of = |member: &str| archives[archive].label(member);
-        match &described.pictures[..] {
+        match &sample.pictures[..] {
             [] => report.ignored += 1,
-            [(name, offset, size)] => match labels.label(&described) {
+            [picture] => match labels.label(&sample) {
                 Ok(label) => members.push(Member {
                     archive,
-                    name: name_of(name),
-                    offset: *offset,
-                    size: *size,
+                    name: name_of(&picture.name),
+                    picture: picture.clone(),
                     label,
                 }),
-                Err(reason) => report.add_broken(name_of(name), reason),
+                Err(reason) => report.add_broken(name_of(&picture.name), reason),
             },
             several => report.add_broken(
-                name_of(&key),
+                name_of(&sample.key),
                 format!("one sample has {} pictures", several.len()),
             ),
         }

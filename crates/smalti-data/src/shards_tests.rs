@@ -1,5 +1,5 @@
 use super::*;
-use std::io::Write;
+use std::io::Write as _;
 
 const LIMITS: DecodeLimits = DecodeLimits { max_pixels: 1000 };
 
@@ -228,13 +228,4 @@ fn what_is_no_archive_is_an_error() {
     };
     assert!(open(folder.path()).contains("no archives"));
     assert!(open(&folder.path().join("missing.tar")).contains("missing.tar"));
-}
-
-#[test]
-fn keys_end_at_the_first_dot_of_the_file_name() {
-    assert_eq!(
-        key_and_extension("a/b.c/0001.seg.png"),
-        ("a/b.c/0001", "seg.png")
-    );
-    assert_eq!(key_and_extension("0001"), ("0001", ""));
 }
