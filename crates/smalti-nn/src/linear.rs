@@ -5,9 +5,12 @@
 //! with `W [places, in, out]` (input-major, the transpose of `Linear`'s), `b [places, out]`.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Shape, Tensor};
+use rayon::prelude::*;
+use smalti_kernels::gemm::{Matrix, MatrixMut, Product, gemm};
 
 use crate::Init;
+use crate::hook::{self, CpuOp, CpuTensor, cpu_tensor, dims, elements};
 
 /// An affine map of the last axis.
 #[derive(Module, Debug)]
@@ -39,13 +42,39 @@ pub fn linear<const D: usize>(
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
 ) -> Tensor<D> {
-    let [outputs, inputs] = weight.dims();
-    let mut shape = input.dims();
+    let [_, inputs] = weight.dims();
+    let last = input.dims()[D - 1];
     assert_eq!(
-        shape[D - 1],
-        inputs,
+        last, inputs,
         "linear: the last axis must have the weight's {inputs} inputs"
     );
+    let (input, weight) = (input.into_dispatch(), weight.into_dispatch());
+    let refused = match bias {
+        Some(bias) => match hook::call(Affine, [input, weight, bias.into_dispatch()]) {
+            Ok(output) => return output,
+            Err([input, weight, bias]) => (input, weight, Some(Tensor::from_dispatch(bias))),
+        },
+        None => match hook::call(Affine, [input, weight]) {
+            Ok(output) => return output,
+            Err([input, weight]) => (input, weight, None),
+        },
+    };
+    let (input, weight, bias) = refused;
+    composed(
+        Tensor::from_dispatch(input),
+        Tensor::from_dispatch(weight),
+        bias,
+    )
+}
+
+/// [`linear`] made of burn's own operations.
+fn composed<const D: usize>(
+    input: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<D> {
+    let [outputs, inputs] = weight.dims();
+    let mut shape = input.dims();
     let rows = shape[..D - 1].iter().product::<usize>();
     shape[D - 1] = outputs;
     let output = input.reshape([rows, inputs]).matmul(weight.transpose());
@@ -54,6 +83,125 @@ pub fn linear<const D: usize>(
         None => output,
     };
     output.reshape(shape)
+}
+
+/// The affine map of the CPU; inputs are the vectors, the weight and perhaps a bias.
+#[derive(Clone, Copy, Debug)]
+struct Affine;
+
+impl Affine {
+    fn output(input: &CpuTensor, weight: &CpuTensor, bias: Option<&CpuTensor>) -> CpuTensor {
+        let [outputs, inputs] = dims(weight);
+        let values = elements(input);
+        let rows = values.len() / inputs;
+        let product = Product::new(
+            Matrix::new(values, rows, inputs),
+            Matrix::new(elements(weight), outputs, inputs).transposed(),
+        );
+        let mut output = hook::output(rows * outputs);
+        let to = MatrixMut::new(&mut output, rows, outputs);
+        gemm(&product.with_bias(bias.map(elements)), to);
+        cpu_tensor(output, with_last_axis(input, outputs))
+    }
+
+    /// Gradients of the vectors and the weight.
+    fn gradients(
+        [input, weight]: [&CpuTensor; 2],
+        grad: &CpuTensor,
+        [of_input, of_weight]: [bool; 2],
+    ) -> [Option<CpuTensor>; 2] {
+        let [outputs, inputs] = dims(weight);
+        let values = elements(input);
+        let rows = values.len() / inputs;
+        let grad = Matrix::new(elements(grad), rows, outputs);
+        let grad_input = of_input.then(|| {
+            let mut to = hook::output(rows * inputs);
+            let product = Product::new(grad, Matrix::new(elements(weight), outputs, inputs));
+            gemm(&product, MatrixMut::new(&mut to, rows, inputs));
+            cpu_tensor(to, with_last_axis(input, inputs))
+        });
+        let grad_weight = of_weight.then(|| {
+            let mut to = hook::output(outputs * inputs);
+            let product = Product::new(grad.transposed(), Matrix::new(values, rows, inputs));
+            gemm(&product, MatrixMut::new(&mut to, outputs, inputs));
+            cpu_tensor(to, [outputs, inputs])
+        });
+        [grad_input, grad_weight]
+    }
+}
+
+impl CpuOp<2> for Affine {
+    type Saved = ();
+    const CHEAP: bool = false;
+
+    fn forward(&self, [input, weight]: &[CpuTensor; 2]) -> (CpuTensor, ()) {
+        (Self::output(input, weight, None), ())
+    }
+
+    fn backward(
+        &self,
+        [input, weight]: &[CpuTensor; 2],
+        _: (),
+        grad: CpuTensor,
+        needed: [bool; 2],
+    ) -> [Option<CpuTensor>; 2] {
+        Self::gradients([input, weight], &grad, needed)
+    }
+}
+
+impl CpuOp<3> for Affine {
+    type Saved = ();
+    const CHEAP: bool = false;
+
+    fn forward(&self, [input, weight, bias]: &[CpuTensor; 3]) -> (CpuTensor, ()) {
+        (Self::output(input, weight, Some(bias)), ())
+    }
+
+    fn backward(
+        &self,
+        [input, weight, bias]: &[CpuTensor; 3],
+        _: (),
+        grad: CpuTensor,
+        [of_input, of_weight, of_bias]: [bool; 3],
+    ) -> [Option<CpuTensor>; 3] {
+        let [grad_input, grad_weight] =
+            Self::gradients([input, weight], &grad, [of_input, of_weight]);
+        let outputs = dims::<1>(bias);
+        let grad_bias = of_bias.then(|| cpu_tensor(column_sums(&grad, outputs[0]), outputs));
+        [grad_input, grad_weight, grad_bias]
+    }
+}
+
+/// The shape of `tensor` with another last axis.
+fn with_last_axis(tensor: &CpuTensor, last: usize) -> Shape {
+    let mut shape = tensor.layout().shape().clone();
+    let rank = shape.num_dims();
+    shape[rank - 1] = last;
+    shape
+}
+
+/// Sums over all axes but the last, in the order of the rows.
+fn column_sums(tensor: &CpuTensor, columns: usize) -> Vec<f32> {
+    /// Columns of one task: a few cache lines of each row.
+    const STRIP: usize = 64;
+    let values = elements(tensor);
+    let mut sums = hook::output(columns);
+    sums.par_chunks_mut(STRIP)
+        .enumerate()
+        .for_each(|(strip, sums)| {
+            let mut totals = [0.0f64; STRIP];
+            for row in values.chunks_exact(columns) {
+                let row = &row[strip * STRIP..][..sums.len()];
+                totals
+                    .iter_mut()
+                    .zip(row)
+                    .for_each(|(total, &value)| *total += f64::from(value));
+            }
+            sums.iter_mut()
+                .zip(totals)
+                .for_each(|(sum, total)| *sum = total as f32);
+        });
+    sums
 }
 
 /// An affine map of its own for each place of the second axis.
@@ -96,7 +244,41 @@ impl BatchLinear {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hook::agreement::{Inputs, assert_agree, assert_slopes};
     use burn::tensor::Device;
+
+    type Compute<const D: usize> = fn(Tensor<D>, Tensor<2>, Option<Tensor<1>>) -> Tensor<D>;
+
+    #[test]
+    fn kernel_and_composition_agree() {
+        let with = |f: Compute<3>| move |i: &Inputs| f(i.get(0), i.get(1), Some(i.get(2)));
+        let without = |f: Compute<2>| move |i: &Inputs| f(i.get(0), i.get(1), None);
+        // Few rows and many take different ways through the kernel.
+        for batch in [1, 9] {
+            let shapes: [&[usize]; 3] = [&[batch, 3, 5], &[70, 5], &[70]];
+            assert_agree(&shapes, 1e-5, with(linear), with(composed));
+        }
+        for rows in [1, 3, 40] {
+            assert_agree(
+                &[&[rows, 9], &[4, 9]],
+                1e-5,
+                without(linear),
+                without(composed),
+            );
+        }
+    }
+
+    #[test]
+    fn gradients_are_slopes() {
+        let shapes: [&[usize]; 3] = [&[3, 2, 5], &[4, 5], &[4]];
+        assert_slopes(&shapes, |i| linear::<3>(i.get(0), i.get(1), Some(i.get(2))));
+    }
+
+    #[test]
+    fn the_same_tensor_may_be_input_and_weight() {
+        let twice = |f: Compute<2>| move |i: &Inputs| f(i.get(0), i.get(0), Some(i.get(1)));
+        assert_agree(&[&[5, 5], &[5]], 1e-5, twice(linear), twice(composed));
+    }
 
     #[test]
     fn applies_weight_and_bias_to_the_last_axis_of_any_rank() {
