@@ -105,6 +105,9 @@ pub(crate) trait Lanes:
     /// Reads a whole slice of at most `N` numbers; lanes past its end hold `fill`.
     #[inline(always)]
     fn load_part(source: &[f32], fill: f32) -> Self {
+        if source.len() == Self::N {
+            return Self::load(source);
+        }
         let mut lanes = [fill; MAX_LANES];
         lanes[..source.len()].copy_from_slice(source);
         Self::load(&lanes)
@@ -113,6 +116,9 @@ pub(crate) trait Lanes:
     /// Writes a whole slice of at most `N` numbers; further lanes are dropped.
     #[inline(always)]
     fn store_part(self, target: &mut [f32]) {
+        if target.len() == Self::N {
+            return self.store(target);
+        }
         let mut lanes = [0.0; MAX_LANES];
         self.store(&mut lanes);
         let length = target.len();

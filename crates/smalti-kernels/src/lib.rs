@@ -7,6 +7,7 @@
 pub mod activation;
 pub mod adam;
 pub mod conv;
+pub mod cross_entropy;
 pub mod gemm;
 pub mod group_norm;
 mod lanes;
@@ -15,10 +16,12 @@ mod math;
 mod moments;
 pub mod nearest;
 pub mod simd;
+pub mod softmax;
 mod tile;
 
 pub use activation::Activation;
 pub use adam::{Adam, AdamState, WeightDecay};
+pub use cross_entropy::CrossEntropy;
 pub use group_norm::GroupNorm;
 pub use layer_norm::LayerNorm;
 pub use nearest::{CodebookIndex, Metric, NearestError, TopTwo};
