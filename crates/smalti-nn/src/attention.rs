@@ -196,8 +196,7 @@ impl KeyValueCache {
         );
         let place = s![.., .., self.length..end, ..];
         // `inplace` hands the only reference over, so the buffer is written where it lies.
-        self.keys
-            .inplace(|all| all.slice_assign(place.clone(), keys));
+        self.keys.inplace(|all| all.slice_assign(place, keys));
         self.values.inplace(|all| all.slice_assign(place, values));
         self.length = end;
     }

@@ -9,10 +9,12 @@
 //! logits, [`losses`](loss) are made of them, and [`generate`](RqTransformer::generate) samples images.
 //! [`published`] reads the files that the authors released.
 
+mod build;
 pub mod classifier;
 pub mod code_embedding;
 pub mod conditions;
 pub mod config;
+mod embedding;
 pub mod generate;
 #[cfg(test)]
 mod golden_tests;
@@ -22,13 +24,14 @@ pub mod loss;
 pub mod model;
 pub mod presets;
 pub mod published;
+pub mod request;
 #[cfg(test)]
 mod testing;
 
 pub use code_embedding::CodeEmbedding;
 pub use conditions::{Conditions, InvalidInput};
 pub use config::RqTransformerConfig;
-pub use generate::{GenerateError, GenerationRequest, Prefix, Progress};
 pub use loss::{CodeTargets, GeneratorLosses, LossWeights};
 pub use model::{GeneratorInput, GeneratorOutput, RqTransformer, TextOutput};
 pub use presets::Preset;
+pub use request::{GenerateError, GenerationRequest, Prefix, Progress};

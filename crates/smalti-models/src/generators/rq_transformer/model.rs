@@ -19,24 +19,19 @@
 //! are no `input_mlp`, `head_mlp` and no sum in the head's input.
 //!
 //! Different from the published code: `input_mlp` is applied once, to the sum, with `D` times its
-//! bias: the same numbers for a quarter of the work at `D` = 4. Weights start normal with deviation
-//! 0.02, biases zero, norms the identity; the released constructor leaves the framework's defaults in
-//! place for all but the position vectors, and the training code that would tell was not released.
+//! bias: the same numbers for a quarter of the work at `D` = 4.
 //!
 //! State: none. Field names are those of the published files.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, s};
-use smalti_nn::{Dropout, Embedding, Init, Linear, Noise, Transformer, linear};
+use burn::tensor::{Device, Int, Tensor};
+use smalti_nn::{Dropout, Embedding, Linear, Noise, Transformer};
 use smalti_quantize::Codes;
 
 use super::classifier::{CodeClassifier, TextClassifier};
 use super::code_embedding::CodeEmbedding;
 use super::conditions::Conditions;
-use super::config::{CodeInput, Condition, InvalidGenerator, RqTransformerConfig, Sharing};
-
-/// Standard deviation of fresh weights.
-const DEVIATION: f32 = 0.02;
+use super::config::RqTransformerConfig;
 
 /// The model; see the [module's documentation](self).
 #[derive(Module, Debug)]
@@ -66,7 +61,7 @@ pub struct RqTransformer {
     /// The tokenizer's frozen codebook.
     pub code_embedding: Option<CodeEmbedding>,
     #[module(skip)]
-    config: RqTransformerConfig,
+    pub(super) config: RqTransformerConfig,
 }
 
 /// What a training step shows to the model.
@@ -94,90 +89,6 @@ pub struct TextOutput {
     pub logits: Tensor<3>,
     /// The tokens 1 … L−1 of the text that was shown, `[batch, L−1]`.
     pub tokens: Tensor<2, Int>,
-}
-
-impl RqTransformerConfig {
-    /// The model of this configuration with fresh weights. `codes` are the tokenizer's codebooks where
-    /// [`CodeInput::Tokenizer`] asks for them.
-    ///
-    /// # Errors
-    /// Everything that is wrong with the configuration, or does not fit the codebooks.
-    pub fn build(
-        &self,
-        codes: Option<CodeEmbedding>,
-        init: &mut Init,
-    ) -> Result<RqTransformer, InvalidGenerator> {
-        self.build_with(codes, DEVIATION, init)
-    }
-
-    pub(super) fn build_with(
-        &self,
-        codes: Option<CodeEmbedding>,
-        deviation: f32,
-        init: &mut Init,
-    ) -> Result<RqTransformer, InvalidGenerator> {
-        self.validate()?;
-        self.check_code_embedding(codes.as_ref())?;
-        let width = self.embed_dim;
-        let mut mlp = || match self.embedding {
-            CodeInput::Tokenizer { code_dim, .. } => {
-                Some(Linear::normal(code_dim, width, deviation, init))
-            }
-            CodeInput::Own { .. } => None,
-        };
-        let (input_mlp, head_mlp) = (mlp(), mlp());
-        let rows = match self.embedding {
-            CodeInput::Tokenizer { .. } => None,
-            CodeInput::Own {
-                tables: Sharing::Shared,
-            } => Some(self.vocab_size()),
-            CodeInput::Own {
-                tables: Sharing::PerDepth,
-            } => Some(self.codebook_sizes().iter().sum()),
-        };
-        let (vocab, length) = (self.condition.vocab_size(), self.condition.length());
-        Ok(RqTransformer {
-            cond_emb: Embedding::normal(vocab, width, deviation, init),
-            input_mlp,
-            head_mlp,
-            tok_emb: rows.map(|rows| Embedding::normal(rows, width, deviation, init)),
-            pos_emb_cond: init.normal([1, length, width], deviation),
-            pos_emb_hw: init.normal([1, self.positions(), width], deviation),
-            pos_emb_d: init.normal([1, self.depth, width], deviation),
-            body_transformer: self.body.transformer(width).normal(deviation, init),
-            head_transformer: self.head.transformer(width).normal(deviation, init),
-            classifier: CodeClassifier::new(self, deviation, init),
-            cond_classifier: matches!(self.condition, Condition::Text { .. })
-                .then(|| TextClassifier::new(width, vocab, deviation, init)),
-            code_embedding: codes,
-            config: self.clone(),
-        })
-    }
-
-    /// The codebooks must be there exactly where the configuration asks for them, in its sizes.
-    fn check_code_embedding(&self, codes: Option<&CodeEmbedding>) -> Result<(), InvalidGenerator> {
-        let problem = match (&self.embedding, codes) {
-            (CodeInput::Own { .. }, None) => return Ok(()),
-            (CodeInput::Own { .. }, Some(_)) => {
-                "embedding: the tokenizer's codebooks were given, but kind = \"own\" has no use for them"
-                    .to_owned()
-            }
-            (CodeInput::Tokenizer { .. }, None) => {
-                "embedding: kind = \"tokenizer\" needs the tokenizer's codebooks".to_owned()
-            }
-            (&CodeInput::Tokenizer { code_dim, .. }, Some(codes)) => {
-                let each: Vec<_> = self.codebook_sizes().iter().map(|&k| [k, code_dim]).collect();
-                let one = each.windows(2).all(|pair| pair[0] == pair[1]).then(|| vec![each[0]]);
-                let got = codes.shapes();
-                if got == each || Some(&got) == one.as_ref() {
-                    return Ok(());
-                }
-                let expected = one.unwrap_or(each);
-                format!("embedding: expected codebooks of shapes {expected:?}, got {got:?}")
-            }
-        };
-        Err(InvalidGenerator(vec![problem]))
-    }
 }
 
 impl RqTransformer {
@@ -283,115 +194,14 @@ impl RqTransformer {
             ids
         }
     }
-
-    /// The vectors in front of an image, `[batch, condition length, width]`.
-    pub(super) fn condition_input(&self, condition: Tensor<2, Int>) -> Tensor<3> {
-        let [batch, length] = condition.dims();
-        assert_eq!(
-            length,
-            self.config.condition.length(),
-            "condition [batch {batch}, length {length}]"
-        );
-        self.cond_emb.forward(condition) + self.pos_emb_cond.val()
-    }
-
-    /// The body's input for codes `[batch, positions, depth]` whose first position is `start`.
-    pub(super) fn body_input(&self, codes: Tensor<3, Int>, start: usize) -> Tensor<3> {
-        let sum = self.code_vectors(codes).sum_dim(2).squeeze_dim::<3>(2);
-        self.body_input_of_sum(sum, start)
-    }
-
-    /// The body's input for sums over depth of code vectors, `[batch, positions, code width]`.
-    pub(super) fn body_input_of_sum(&self, sum: Tensor<3>, start: usize) -> Tensor<3> {
-        let [_, positions, _] = sum.dims();
-        let projected = match &self.input_mlp {
-            Some(mlp) => {
-                let depth = self.config.depth as f64;
-                let bias = mlp.bias.as_ref().map(|bias| bias.val().mul_scalar(depth));
-                linear(sum, mlp.weight.val(), bias)
-            }
-            None => sum,
-        };
-        projected
-            + self
-                .pos_emb_hw
-                .val()
-                .slice(s![.., start..start + positions, ..])
-    }
-
-    /// The head's inputs that follow codes `[batch, positions, d]`, without the places of the depths.
-    fn head_input(&self, codes: Tensor<3, Int>) -> Tensor<4> {
-        let vectors = self.code_vectors(codes);
-        let Some(mlp) = &self.head_mlp else {
-            return vectors;
-        };
-        mlp.forward(if self.sums_depths() {
-            vectors.cumsum(2)
-        } else {
-            vectors
-        })
-    }
-
-    /// Whether the head sees the sum of the code vectors before a depth, rather than the last one.
-    pub(super) fn sums_depths(&self) -> bool {
-        matches!(
-            self.config.embedding,
-            CodeInput::Tokenizer {
-                cumulative: true,
-                ..
-            }
-        )
-    }
-
-    /// The vectors of codes `[batch, positions, d]`, `d` of the first depths.
-    fn code_vectors(&self, codes: Tensor<3, Int>) -> Tensor<4> {
-        if let Some(tables) = &self.code_embedding {
-            return tables.lookup(codes);
-        }
-        let [batch, positions, depth] = codes.dims();
-        let offsets: Vec<i32> = (0..depth).map(|d| self.table_offset(d) as i32).collect();
-        let offsets = Tensor::<1, Int>::from_data(&offsets[..], &codes.device());
-        let ids = codes + offsets.unsqueeze::<3>();
-        let vectors = self
-            .own_table()
-            .forward(ids.reshape([batch, positions * depth]));
-        vectors.reshape([batch, positions, depth, self.config.embed_dim])
-    }
-
-    /// The vectors of codes `[batch]` of one depth.
-    pub(super) fn code_vectors_at(&self, depth: usize, codes: Tensor<1, Int>) -> Tensor<2> {
-        match &self.code_embedding {
-            Some(tables) => tables.lookup_at(depth, codes),
-            None => {
-                let ids = codes.add_scalar(self.table_offset(depth) as i64);
-                self.own_table()
-                    .forward(ids.unsqueeze::<2>())
-                    .squeeze_dim::<2>(0)
-            }
-        }
-    }
-
-    fn own_table(&self) -> &Embedding {
-        self.tok_emb
-            .as_ref()
-            .expect("a model without the tokenizer's codebooks has its own table")
-    }
-
-    /// Where a depth's rows begin in the generator's own table.
-    fn table_offset(&self, depth: usize) -> usize {
-        match self.config.embedding {
-            CodeInput::Own {
-                tables: Sharing::PerDepth,
-            } => self.config.codebook_sizes()[..depth].iter().sum(),
-            _ => 0,
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generators::rq_transformer::config::Condition;
     use crate::generators::rq_transformer::testing::{build, random_codes, tiny, tiny_uneven};
+    use burn::tensor::s;
 
     fn input(config: &RqTransformerConfig, batch: usize, device: &Device) -> GeneratorInput {
         let conditions = match config.condition {
@@ -402,27 +212,6 @@ mod tests {
         GeneratorInput {
             codes: random_codes(config, batch, device, 1),
             conditions,
-        }
-    }
-
-    #[test]
-    fn the_count_of_parameters_is_the_models() {
-        let own = RqTransformerConfig {
-            embedding: CodeInput::Own {
-                tables: Sharing::PerDepth,
-            },
-            ..tiny_uneven()
-        };
-        let shared = RqTransformerConfig {
-            embedding: CodeInput::Own {
-                tables: Sharing::Shared,
-            },
-            ..tiny()
-        };
-        for config in [tiny(), tiny_uneven(), own, shared] {
-            let mut model = build(&config, &Device::flex(), 1);
-            model.code_embedding = None;
-            assert_eq!(model.num_params(), config.parameter_count());
         }
     }
 
@@ -444,7 +233,7 @@ mod tests {
             let before = run(codes.clone());
             for (position, depth) in [(0, 0), (2, 1), (4, 2), (5, 2)] {
                 let place = s![.., depth, position / 3, position % 3];
-                let other = codes.clone().slice(place.clone()).equal_elem(0).int();
+                let other = codes.clone().slice(place).equal_elem(0).int();
                 let after = run(codes.clone().slice_assign(place, other));
                 let changed = (before.clone() - after).abs().greater_elem(1e-6).any_dim(1);
                 let changed = changed.int().try_into_vec_as::<i32>().unwrap();
@@ -471,38 +260,5 @@ mod tests {
         assert!(run(None).all_close(run(None), None, None));
         assert!(noisy(1).all_close(noisy(1), None, None));
         assert!(!noisy(1).all_close(run(None), None, None));
-    }
-
-    #[test]
-    fn codebooks_that_do_not_fit_are_refused() {
-        let device = Device::flex();
-        let attempt = |codes| {
-            tiny()
-                .build(codes, &mut Init::new(&device, 1))
-                .unwrap_err()
-                .to_string()
-        };
-        assert!(attempt(None).contains("needs the tokenizer's codebooks"));
-        let wrong = attempt(Some(CodeEmbedding::zeros(&[13], 6, &device)));
-        assert!(
-            wrong.contains("expected codebooks of shapes [[12, 6]], got [[13, 6]]"),
-            "{wrong}"
-        );
-        let each = CodeEmbedding::zeros(&[12; 3], 6, &device);
-        assert!(
-            tiny()
-                .build(Some(each.clone()), &mut Init::new(&device, 1))
-                .is_ok()
-        );
-        let own = RqTransformerConfig {
-            embedding: CodeInput::Own {
-                tables: Sharing::Shared,
-            },
-            ..tiny()
-        };
-        let error = own
-            .build(Some(each), &mut Init::new(&device, 1))
-            .unwrap_err();
-        assert!(error.to_string().contains("has no use for them"));
     }
 }
