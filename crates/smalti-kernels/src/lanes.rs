@@ -86,6 +86,16 @@ pub(crate) trait Lanes:
     /// Smallest lane, where no lane is NaN.
     fn minimum(self) -> f32;
 
+    /// Writes eight rows of eight numbers, `from_stride` apart, as columns `to_stride` apart.
+    #[inline(always)]
+    fn transpose_8x8(from: &[f32], from_stride: usize, to: &mut [f32], to_stride: usize) {
+        for row in 0..8 {
+            for (column, value) in from[row * from_stride..][..8].iter().enumerate() {
+                to[column * to_stride + row] = *value;
+            }
+        }
+    }
+
     /// Reads the first `N` numbers of a slice.
     #[inline(always)]
     fn load(source: &[f32]) -> Self {
@@ -227,6 +237,10 @@ mod tests {
             self.out
                 .push((0..V::N).map(|i| ((bits >> i) & 1) as f32).collect());
             self.out.push(vec![a.sum(), a.minimum()]);
+            let from: Vec<f32> = (0..80).map(|i| i as f32).collect();
+            let mut to = vec![-1.0; 7 * 9 + 8];
+            V::transpose_8x8(&from, 10, &mut to, 9);
+            self.out.push(to);
         }
     }
 
@@ -257,6 +271,14 @@ mod tests {
         rows.push((0..n).map(|i| f32::from(a[i] <= b[i])).collect());
         let minimum = a[..n].iter().copied().fold(f32::INFINITY, f32::min);
         rows.push(vec![a[..n].iter().sum(), minimum]);
+        let turned = |i: usize| {
+            if i % 9 < 8 {
+                (i % 9 * 10 + i / 9) as f32
+            } else {
+                -1.0
+            }
+        };
+        rows.push((0..7 * 9 + 8).map(turned).collect());
         rows
     }
 

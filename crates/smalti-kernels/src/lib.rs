@@ -6,6 +6,7 @@
 
 pub mod activation;
 pub mod adam;
+pub mod attention;
 pub mod conv;
 pub mod cross_entropy;
 pub mod gemm;
@@ -21,6 +22,7 @@ mod tile;
 
 pub use activation::Activation;
 pub use adam::{Adam, AdamState, WeightDecay};
+pub use attention::Attention;
 pub use cross_entropy::CrossEntropy;
 pub use group_norm::GroupNorm;
 pub use layer_norm::LayerNorm;

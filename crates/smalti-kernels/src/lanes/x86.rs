@@ -159,6 +159,11 @@ impl Lanes for Avx2 {
             _mm_cvtss_f32(_mm_min_ss(pair, _mm_movehdup_ps(pair)))
         })
     }
+
+    #[inline(always)]
+    fn transpose_8x8(from: &[f32], from_stride: usize, to: &mut [f32], to_stride: usize) {
+        vector!(transpose_8x8(from, from_stride, to, to_stride));
+    }
 }
 
 impl Lanes for Avx512 {
@@ -263,5 +268,42 @@ impl Lanes for Avx512 {
         let lanes = ((1_u32 << target.len()) - 1) as __mmask16;
         // Masked lanes are not written, so the end of the slice is respected.
         vector!(_mm512_mask_storeu_ps(target.as_mut_ptr(), lanes, self.0))
+    }
+
+    #[inline(always)]
+    fn transpose_8x8(from: &[f32], from_stride: usize, to: &mut [f32], to_stride: usize) {
+        vector!(transpose_8x8(from, from_stride, to, to_stride));
+    }
+}
+
+/// Three rounds of exchanges: between neighbours, pairs and halves.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn transpose_8x8(from: &[f32], from_stride: usize, to: &mut [f32], to_stride: usize) {
+    assert!(from.len() >= 7 * from_stride + 8 && to.len() >= 7 * to_stride + 8);
+    let row: [__m256; 8] = std::array::from_fn(|i| {
+        // SAFETY: row i < 8 ends at or before the length asserted above.
+        unsafe { _mm256_loadu_ps(from.as_ptr().add(i * from_stride)) }
+    });
+    let mut pair = row;
+    for i in 0..4 {
+        pair[2 * i] = _mm256_unpacklo_ps(row[2 * i], row[2 * i + 1]);
+        pair[2 * i + 1] = _mm256_unpackhi_ps(row[2 * i], row[2 * i + 1]);
+    }
+    let mut quad = pair;
+    for half in [0, 4] {
+        quad[half] = _mm256_shuffle_ps::<0x44>(pair[half], pair[half + 2]);
+        quad[half + 1] = _mm256_shuffle_ps::<0xEE>(pair[half], pair[half + 2]);
+        quad[half + 2] = _mm256_shuffle_ps::<0x44>(pair[half + 1], pair[half + 3]);
+        quad[half + 3] = _mm256_shuffle_ps::<0xEE>(pair[half + 1], pair[half + 3]);
+    }
+    for i in 0..4 {
+        let low = _mm256_permute2f128_ps::<0x20>(quad[i], quad[i + 4]);
+        let high = _mm256_permute2f128_ps::<0x31>(quad[i], quad[i + 4]);
+        // SAFETY: column i + 4 < 8 ends at or before the length asserted above.
+        unsafe {
+            _mm256_storeu_ps(to.as_mut_ptr().add(i * to_stride), low);
+            _mm256_storeu_ps(to.as_mut_ptr().add((i + 4) * to_stride), high);
+        }
     }
 }
