@@ -1,7 +1,9 @@
-//! Whole files or none: every file this project writes is written beside its place, synced, and renamed into it.
+//! Whole files or none: every file this project writes is written beside its place, synced, and
+//! renamed into it.
 //!
-//! A reader sees the old file or the new one, never a part, whatever happens to the writer. On an error (a full disk, a missing folder)
-//! the old file is untouched, nothing is left behind, and the error names the file.
+//! A reader sees the old file or the new one, never a part, whatever happens to the writer. On an
+//! error (a full disk, a missing folder) the old file is untouched, nothing is left behind, and the
+//! error names the file.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -9,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use crate::DataError;
 
-/// A file being written. It appears at its place with [`AtomicFile::commit`]; dropped before that, it leaves nothing.
+/// A file being written. It appears at its place with [`AtomicFile::commit`]; dropped before that,
+/// it leaves nothing.
 #[derive(Debug)]
 pub struct AtomicFile {
     path: PathBuf,
@@ -90,7 +93,8 @@ fn temporary_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     prefix.push(name);
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).suffix(".tmp");
-    // Temporary files are private by default; this one becomes an ordinary file, to which the umask applies.
+    // Temporary files are private by default; this one becomes an ordinary file, to which the umask
+    // applies.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder_of(path))

@@ -1,6 +1,8 @@
-//! The images that come inside the program: emoji to train a first tokenizer on, photographs to look at.
+//! The images that come inside the program: emoji to train a first tokenizer on, photographs to
+//! look at.
 //!
-//! Their origin and licences are in the folder `assets` of the repository: Noto Emoji (Apache-2.0), photographs in the public domain or CC0.
+//! Their origin and licences are in the folder `assets` of the repository: Noto Emoji (Apache-2.0),
+//! photographs in the public domain or CC0.
 
 use std::path::Path;
 

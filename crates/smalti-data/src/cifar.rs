@@ -1,7 +1,9 @@
-//! CIFAR-10 and CIFAR-100 in their binary form: a folder or a `.tar.gz` with
-//! `data_batch_1.bin` ... `data_batch_5.bin`, `test_batch.bin`, `batches.meta.txt`, or `train.bin`, `test.bin`, `fine_label_names.txt`.
+//! CIFAR-10 and CIFAR-100 in their binary form: a folder or a `.tar.gz` with `data_batch_1.bin` ...
+//! `data_batch_5.bin`, `test_batch.bin`, `batches.meta.txt`, or `train.bin`, `test.bin`,
+//! `fine_label_names.txt`.
 //!
-//! A record is one label byte (CIFAR-100: coarse, then fine; the fine one is used) and 32 x 32 bytes each of red, green and blue.
+//! A record is one label byte (CIFAR-100: coarse, then fine; the fine one is used) and 32 x 32
+//! bytes each of red, green and blue.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -37,7 +39,8 @@ pub struct Cifar {
 }
 
 impl Cifar {
-    /// Reads one part. A file that ends inside a record, and a label beyond the classes, are broken.
+    /// Reads one part. A file that ends inside a record, and a label beyond the classes, are
+    /// broken.
     pub fn open(path: &Path, part: CifarPart) -> Result<(Self, LoadReport), DataError> {
         let mut found = if fs::metadata(path)
             .map_err(DataError::io("read", path))?

@@ -57,7 +57,8 @@ pub struct OpenOptions {
 }
 
 impl DatasetConfig {
-    /// Opens the data set and looks for broken files; they are skipped and reported, or refused with `strict`.
+    /// Opens the data set and looks for broken files; they are skipped and reported, or refused
+    /// with `strict`.
     pub fn open(&self, options: &OpenOptions) -> Result<(Dataset, LoadReport), DataError> {
         let (dataset, mut report) = self.list(options.limits)?;
         let dataset = scan(&dataset, options.check, &mut report);

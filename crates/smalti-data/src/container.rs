@@ -1,13 +1,16 @@
-//! The frame that token files share: a safetensors file with u32 and f32 tensors, and a JSON description in its header.
+//! The frame that token files share: a safetensors file with u32 and f32 tensors, and a JSON
+//! description in its header.
 //!
 //! ```text
 //! 8 bytes    length of the header, little endian
-//! header     {"__metadata__": {"smalti": "<description as JSON>"}, "<tensor>": {"dtype", "shape", "data_offsets"}, ...}, padded by spaces
+//! header     {"__metadata__": {"smalti": "<description as JSON>"},
+//!             "<tensor>": {"dtype", "shape", "data_offsets"}, ...}, padded by spaces
 //! data       the tensors, one after another in the order of their offsets, without gaps
 //! ```
 //!
-//! Any safetensors library reads such a file. Written here so that large tensors are streamed instead of held in memory twice; the header is
-//! parsed by the safetensors crate. The description is one string, because the order of several would not be the same in every run.
+//! Any safetensors library reads such a file. Written here so that large tensors are streamed
+//! instead of held in memory twice; the header is parsed by the safetensors crate. The description
+//! is one string, because the order of several would not be the same in every run.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -247,7 +250,8 @@ impl Container {
         value: fn([u8; 4]) -> T,
     ) -> Result<Vec<T>, TokenFileError> {
         let start = self.data_start + self.info(name)?.data_offsets.0 as u64 + first as u64 * 4;
-        // Reading through a shared handle moves its position, which every read sets first; see the callers for who holds a lock.
+        // Reading through a shared handle moves its position, which every read sets first; see the
+        // callers for who holds a lock.
         let read = || -> io::Result<Vec<T>> {
             let mut file = &self.file;
             file.seek(SeekFrom::Start(start))?;

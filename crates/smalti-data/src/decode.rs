@@ -1,14 +1,15 @@
 //! Bytes of a picture file to 8-bit RGB.
 //!
 //! What becomes of other pixel formats:
-//! - grey is repeated into three channels, palettes are looked up, CMYK and YCCK are converted without colour profiles;
+//! - grey is repeated into three channels, palettes are looked up, CMYK and YCCK are converted
+//!   without colour profiles;
 //! - 16 bits are rounded to 8;
 //! - transparency is composited on white: `(a c + (255 - a) 255) / 255`, rounded;
 //! - the orientation noted in EXIF data is applied, so that the picture stands upright;
 //! - colour profiles are ignored, of animations the first frame is taken.
 //!
-//! A truncated JPEG, which many decoders silently fill with grey, is an error here. JPEG decoders may differ by a few levels from
-//! one another; PNG and WebP (lossless) are exact.
+//! A truncated JPEG, which many decoders silently fill with grey, is an error here. JPEG decoders
+//! may differ by a few levels from one another; PNG and WebP (lossless) are exact.
 
 use std::io::Cursor;
 
@@ -16,7 +17,8 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
 use crate::{DataError, Image};
 
-/// How large an image may be before it is refused unread: a few bytes of a file can announce gigabytes of pixels.
+/// How large an image may be before it is refused unread: a few bytes of a file can announce
+/// gigabytes of pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DecodeLimits {
@@ -98,7 +100,8 @@ fn open<'a>(
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut allocation = image::Limits::no_limits();
-    // 16-bit RGBA takes 8 bytes a pixel; the constant leaves room for profiles and the decoder's own buffers.
+    // 16-bit RGBA takes 8 bytes a pixel; the constant leaves room for profiles and the decoder's
+    // own buffers.
     allocation.max_alloc = Some(limits.max_pixels.saturating_mul(8).saturating_add(64 << 20));
     reader.limits(allocation);
     let decoder = reader.into_decoder().map_err(|error| broken(name, error))?;
@@ -114,7 +117,8 @@ fn open<'a>(
     Ok(decoder)
 }
 
-/// Decoders report the end of data in two ways: as an I/O error, or as a decoding error caused by one.
+/// Decoders report the end of data in two ways: as an I/O error, or as a decoding error caused by
+/// one.
 fn broken(name: &str, error: ImageError) -> DataError {
     let ended = |error: &std::io::Error| error.kind() == std::io::ErrorKind::UnexpectedEof;
     let truncated = match &error {
@@ -197,7 +201,8 @@ fn jpeg_reaches_its_end(bytes: &[u8]) -> bool {
         };
         at += usize::from(u16::from_be_bytes([high, low]));
         if marker == START_OF_SCAN {
-            // Entropy-coded data: an FF there is followed by a stuffed zero or a restart marker, both passed over above.
+            // Entropy-coded data: an FF there is followed by a stuffed zero or a restart marker,
+            // both passed over above.
             continue;
         }
     }

@@ -139,7 +139,8 @@ fn truncation_anywhere_is_an_error() {
         "lossless.webp",
     ] {
         let bytes = fixture(name);
-        // Cut in the header, in the data, and near the end. The last bytes of PNG and WebP hold no pixels.
+        // Cut in the header, in the data, and near the end. The last bytes of PNG and WebP hold no
+        // pixels.
         let near_end = if name.ends_with("jpg") {
             bytes.len() - 2
         } else {

@@ -1,8 +1,10 @@
-//! What can be wrong with images, data sets and their configuration. Errors of token files are in [`crate::TokenFileError`].
+//! What can be wrong with images, data sets and their configuration. Errors of token files are in
+//! [`crate::TokenFileError`].
 
 use std::path::PathBuf;
 
-/// An error about images or data sets. Messages name the file and say what to do where that is not obvious.
+/// An error about images or data sets. Messages name the file and say what to do where that is not
+/// obvious.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The operating system refused.

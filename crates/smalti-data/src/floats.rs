@@ -1,7 +1,8 @@
 //! Bytes to the library's float images and back: `[3, height, width]` f32 in [-1, 1].
 //!
-//! To floats: `(v / 255 - 0.5) / 0.5` in single precision, what `ToTensor` and `Normalize(0.5, 0.5)` of torchvision compute.
-//! Back: three conventions are published, [`ByteRounding`]; they differ by one level in up to half of the pixels.
+//! To floats: `(v / 255 - 0.5) / 0.5` in single precision, what `ToTensor` and `Normalize(0.5,
+//! 0.5)` of torchvision compute. Back: three conventions are published, [`ByteRounding`]; they
+//! differ by one level in up to half of the pixels.
 
 use crate::{DataError, Image};
 
@@ -12,7 +13,8 @@ pub enum ByteRounding {
     /// `round(255 (x/2 + 1/2))`, halves to even: undoes the way to floats exactly.
     #[default]
     Nearest,
-    /// `floor(127.5 x + 128)`, of the guided-diffusion code base, on which many published Fréchet distances rest.
+    /// `floor(127.5 x + 128)`, of the guided-diffusion code base, on which many published Fréchet
+    /// distances rest.
     GuidedDiffusion,
     /// `floor(255 (x/2 + 1/2) + 0.5)`, torchvision's `save_image`: `Nearest` with halves upwards.
     SaveImage,
@@ -52,7 +54,8 @@ pub fn to_planes(image: &Image) -> Vec<f32> {
     planes
 }
 
-/// The image of planes `[3, height, width]`. Values outside of [-1, 1] are clamped, NaN is an error.
+/// The image of planes `[3, height, width]`. Values outside of [-1, 1] are clamped, NaN is an
+/// error.
 pub fn from_planes(
     planes: &[f32],
     width: usize,

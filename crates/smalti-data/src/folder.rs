@@ -1,7 +1,9 @@
-//! A folder of pictures: the class is the first sub-folder (sorted by name), or there are no classes when pictures lie in the folder itself.
+//! A folder of pictures: the class is the first sub-folder (sorted by name), or there are no
+//! classes when pictures lie in the folder itself.
 //!
-//! Sub-folders are searched to any depth, symbolic links are followed, hidden files and folders are left alone. Only names ending in
-//! `.png`, `.jpg`, `.jpeg` or `.webp` count as pictures, whatever the case; what is inside decides how they are decoded.
+//! Sub-folders are searched to any depth, symbolic links are followed, hidden files and folders are
+//! left alone. Only names ending in `.png`, `.jpg`, `.jpeg` or `.webp` count as pictures, whatever
+//! the case; what is inside decides how they are decoded.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -72,7 +74,8 @@ impl Folder {
     }
 }
 
-/// The class of every picture, if it is in a sub-folder, and the classes' names. Sorted pictures give sorted names.
+/// The class of every picture, if it is in a sub-folder, and the classes' names. Sorted pictures
+/// give sorted names.
 fn classes_of(
     root: &Path,
     pictures: &[PathBuf],

@@ -43,7 +43,8 @@ impl Image {
         Self::new(width, height, colour.repeat(width * height))
     }
 
-    /// Reads and decodes a file with the default limits, see [`crate::decode`] for what becomes of other pixel formats.
+    /// Reads and decodes a file with the default limits, see [`crate::decode`] for what becomes of
+    /// other pixel formats.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let bytes = std::fs::read(path).map_err(DataError::io("read", path))?;
         decode::decode(&path.display().to_string(), &bytes, DecodeLimits::default())

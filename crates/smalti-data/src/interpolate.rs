@@ -1,9 +1,14 @@
-//! Resizing of float planes as `torch.nn.functional.interpolate` computes it (`align_corners=False`).
+//! Resizing of float planes as `torch.nn.functional.interpolate` computes it
+//! (`align_corners=False`).
 //!
-//! All modes are separable: every target position takes a run of source positions with weights, per axis.
-//! - without antialiasing the source coordinate is `(i + 1/2) in/out - 1/2`, bilinear clamps it at 0, bicubic (a = -0.75) repeats the border;
-//! - with antialiasing the support grows with the reduction and weights are normalised as in Pillow, with a = -0.5;
-//! - `area` is the mean over `floor(i in/out) .. ceil((i+1) in/out)`, `nearest` takes `floor(i in/out)`.
+//! All modes are separable: every target position takes a run of source positions with weights, per
+//! axis.
+//! - without antialiasing the source coordinate is `(i + 1/2) in/out - 1/2`, bilinear clamps it at
+//!   0, bicubic (a = -0.75) repeats the border;
+//! - with antialiasing the support grows with the reduction and weights are normalised as in
+//!   Pillow, with a = -0.5;
+//! - `area` is the mean over `floor(i in/out) .. ceil((i+1) in/out)`, `nearest` takes `floor(i
+//!   in/out)`.
 //!
 //! Nothing is clamped to the range of the source: cubic modes overshoot.
 
@@ -26,7 +31,8 @@ pub enum Interpolation {
     Area,
 }
 
-/// Resizes planes `[n, height, width]` (any number of channels or images) to `to` = `[height, width]`.
+/// Resizes planes `[n, height, width]` (any number of channels or images) to `to` = `[height,
+/// width]`.
 pub fn interpolate(
     planes: &[f32],
     from: [usize; 2],

@@ -1,7 +1,8 @@
 //! Batches of preprocessed float images, decoded in parallel and ahead of their use.
 //!
-//! What a batch holds depends only on the data set, the preprocessing, the seed and the batch's number: not on threads, on how far ahead is
-//! decoded, or on where reading began. A resumed training gets the same batches as one that was never interrupted.
+//! What a batch holds depends only on the data set, the preprocessing, the seed and the batch's
+//! number: not on threads, on how far ahead is decoded, or on where reading began. A resumed
+//! training gets the same batches as one that was never interrupted.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
@@ -28,7 +29,8 @@ pub struct Batch {
 pub enum Visits {
     /// One pass in order; the last batch may be smaller.
     Once,
-    /// Epoch after epoch without end, shuffled anew each time; what does not fill a batch at the end of an epoch is left out of it.
+    /// Epoch after epoch without end, shuffled anew each time; what does not fill a batch at the
+    /// end of an epoch is left out of it.
     Shuffled {
         /// Seed of orders and of random preprocessing.
         seed: u64,
@@ -48,7 +50,8 @@ pub struct BatchConfig {
     pub ahead: usize,
 }
 
-/// Preprocesses some images, in parallel. Random draws come from [`sample_rng`] of seed, epoch and index.
+/// Preprocesses some images, in parallel. Random draws come from [`sample_rng`] of seed, epoch and
+/// index.
 pub fn load_batch(
     dataset: &Dataset,
     indices: &[usize],

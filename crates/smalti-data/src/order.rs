@@ -1,8 +1,10 @@
-//! The order in which an epoch visits images: a shuffle that depends on nothing but length, seed and epoch.
+//! The order in which an epoch visits images: a shuffle that depends on nothing but length, seed
+//! and epoch.
 //!
-//! Own Fisher-Yates on ChaCha8 with unbiased bounded draws, so that an order written down today is the same after an update of any library
-//! and on every machine: a resumed training continues exactly. [`sample_rng`] is the generator of one image in one epoch, so that random
-//! preprocessing does not depend on batch sizes or threads.
+//! Own Fisher-Yates on ChaCha8 with unbiased bounded draws, so that an order written down today is
+//! the same after an update of any library and on every machine: a resumed training continues
+//! exactly. [`sample_rng`] is the generator of one image in one epoch, so that random preprocessing
+//! does not depend on batch sizes or threads.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

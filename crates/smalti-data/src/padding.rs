@@ -1,5 +1,6 @@
-//! Images of any size for networks that want multiples of their reduction factor: padded at the right and at the bottom by repeating the
-//! last column and row, and cut back afterwards. The picture's own corner stays at the origin, so that codes do not shift with the size.
+//! Images of any size for networks that want multiples of their reduction factor: padded at the
+//! right and at the bottom by repeating the last column and row, and cut back afterwards. The
+//! picture's own corner stays at the origin, so that codes do not shift with the size.
 
 use crate::{DataError, Image};
 
@@ -91,11 +92,13 @@ mod tests {
     proptest! {
         #[test]
         fn padding_is_undone(width in 1usize..40, height in 1usize..40, factor in 1usize..20) {
-            let image = Image::new(width, height, (0..width * height * 3).map(|i| i as u8).collect()).unwrap();
+            let pixels = (0..width * height * 3).map(|i| i as u8).collect();
+            let image = Image::new(width, height, pixels).unwrap();
             let padding = Padding::to_multiple(width, height, factor).unwrap();
             let padded = padding.pad(&image).unwrap();
             prop_assert!(padded.width().is_multiple_of(factor) && padded.width() < width + factor);
-            prop_assert!(padded.height().is_multiple_of(factor) && padded.height() < height + factor);
+            prop_assert!(padded.height().is_multiple_of(factor));
+            prop_assert!(padded.height() < height + factor);
             prop_assert_eq!(padding.unpad(&padded).unwrap(), image);
         }
     }

@@ -1,11 +1,13 @@
-//! Preprocessing: a list of steps from any image to one of a fixed size, for training (random) or evaluation (not).
+//! Preprocessing: a list of steps from any image to one of a fixed size, for training (random) or
+//! evaluation (not).
 //!
-//! Steps follow torchvision and Pillow where they have the same name: the long side of a resize is truncated, an odd margin of a
-//! centre crop is rounded half to even, random resized crops try ten times and then fall back to a centre crop, crops are cut before they
-//! are resized. Unlike torchvision, a crop larger than the image is an error and not a black border.
+//! Steps follow torchvision and Pillow where they have the same name: the long side of a resize is
+//! truncated, an odd margin of a centre crop is rounded half to even, random resized crops try ten
+//! times and then fall back to a centre crop, crops are cut before they are resized. Unlike
+//! torchvision, a crop larger than the image is an error and not a black border.
 //!
-//! Random draws come from the generator passed in, in the order of the steps; a step draws the same number of values for images of the
-//! same size.
+//! Random draws come from the generator passed in, in the order of the steps; a step draws the same
+//! number of values for images of the same size.
 
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
@@ -59,7 +61,8 @@ pub enum Step {
         /// 0 never, 1 always.
         probability: f64,
     },
-    /// The centre crop of the guided-diffusion code base: halvings by box filter, then bicubic, then the middle square.
+    /// The centre crop of the guided-diffusion code base: halvings by box filter, then bicubic,
+    /// then the middle square.
     AdmCenterCrop {
         /// Side in pixels.
         size: usize,
@@ -74,7 +77,8 @@ pub struct Preprocess {
     pub steps: Vec<Step>,
 }
 
-/// Preprocessing of a training: random for the images learned from, fixed for the images measured on.
+/// Preprocessing of a training: random for the images learned from, fixed for the images measured
+/// on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PreprocessPair {
@@ -85,7 +89,8 @@ pub struct PreprocessPair {
 }
 
 impl PreprocessPair {
-    /// The ImageNet recipe of RQ-VAE and VQGAN: shorter side to `size`, random crop and flip; centre crop to evaluate.
+    /// The ImageNet recipe of RQ-VAE and VQGAN: shorter side to `size`, random crop and flip;
+    /// centre crop to evaluate.
     pub fn crops(size: usize) -> Self {
         let shorter = Step::ResizeShorter {
             size,
@@ -145,7 +150,8 @@ impl Preprocess {
         })
     }
 
-    /// All steps. Name the image with [`DataError`]'s context where it has a name: errors here only know sizes.
+    /// All steps. Name the image with [`DataError`]'s context where it has a name: errors here only
+    /// know sizes.
     pub fn apply(&self, image: &Image, rng: &mut impl Rng) -> Result<Image, DataError> {
         let mut image = std::borrow::Cow::Borrowed(image);
         for step in &self.steps {

@@ -1,9 +1,11 @@
 //! Resizing of 8-bit images, bit for bit as Pillow does it.
 //!
-//! Published evaluations (ImageNet preprocessing, Fréchet distances) rest on Pillow's arithmetic: antialiased filters whose support grows
-//! with the reduction, weights rounded to 22 fractional bits, the horizontal pass first, its result rounded to 8 bits, then the vertical.
-//! The crate fast_image_resize was measured against the same reference and is exact for the nearest neighbour only (vertical pass
-//! first, 16-bit weights: off by up to 16 levels with Lanczos), so this is own code.
+//! Published evaluations (ImageNet preprocessing, Fréchet distances) rest on Pillow's arithmetic:
+//! antialiased filters whose support grows with the reduction, weights rounded to 22 fractional
+//! bits, the horizontal pass first, its result rounded to 8 bits, then the vertical. The crate
+//! fast_image_resize was measured against the same reference and is exact for the nearest neighbour
+//! only (vertical pass first, 16-bit weights: off by up to 16 levels with Lanczos), so this is own
+//! code.
 
 use crate::{DataError, Image};
 

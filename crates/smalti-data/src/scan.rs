@@ -1,4 +1,5 @@
-//! Broken files: found before a training starts, named, and skipped or refused; and decoding everything once into memory.
+//! Broken files: found before a training starts, named, and skipped or refused; and decoding
+//! everything once into memory.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,9 +38,11 @@ pub enum Check {
     /// Every image is decoded: finds everything, costs one pass over the data.
     #[default]
     Full,
-    /// The size of every image is read: finds missing, empty and foreign files, and JPEGs without an end.
+    /// The size of every image is read: finds missing, empty and foreign files, and JPEGs without
+    /// an end.
     Headers,
-    /// Nothing is read: for data sets known to be good. A broken image is an error when it is its turn.
+    /// Nothing is read: for data sets known to be good. A broken image is an error when it is its
+    /// turn.
     None,
 }
 
@@ -74,7 +77,8 @@ impl LoadReport {
     }
 }
 
-/// Looks at every image, in parallel; the good ones stay in the data set, the others go into the report.
+/// Looks at every image, in parallel; the good ones stay in the data set, the others go into the
+/// report.
 pub fn scan(dataset: &Dataset, check: Check, report: &mut LoadReport) -> Dataset {
     let look = |index: usize| match check {
         Check::None => Ok(()),
@@ -89,8 +93,9 @@ pub fn scan(dataset: &Dataset, check: Check, report: &mut LoadReport) -> Dataset
     keep_good(dataset, results, report).0
 }
 
-/// Decodes every image, applies preprocessing that is not random, and keeps the results in memory: small images are then read from disk and
-/// decoded once instead of once an epoch. Broken images go into the report. More than `max_bytes` of pixels is an error.
+/// Decodes every image, applies preprocessing that is not random, and keeps the results in memory:
+/// small images are then read from disk and decoded once instead of once an epoch. Broken images go
+/// into the report. More than `max_bytes` of pixels is an error.
 pub fn cache(
     dataset: &Dataset,
     preprocess: &Preprocess,

@@ -76,7 +76,8 @@ impl Archive {
                 .map(<[u8]>::to_vec)
                 .ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
         }
-        // One handle a read: reads come from many threads, and opening costs little beside decoding.
+        // One handle a read: reads come from many threads, and opening costs little beside
+        // decoding.
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(offset))?;
         let mut bytes = vec![0; size as usize];

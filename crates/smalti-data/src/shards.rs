@@ -1,11 +1,15 @@
-//! Tar archives in WebDataset layout: `0001.jpg` with `0001.cls` (a number) or `0001.txt` (the name of a class) beside it.
+//! Tar archives in WebDataset layout: `0001.jpg` with `0001.cls` (a number) or `0001.txt` (the name
+//! of a class) beside it.
 //!
-//! A path is one archive, or a folder of them (`.tar`, `.tar.gz`, `.tgz`, sorted by name). Members of one sample share everything before the
-//! first dot of the file name, folders included. An archive that is not compressed is indexed once and read from disk by offset; a compressed
-//! one is inflated once and stays in memory. With both `.cls` and `.txt`, the number is the label and the text the name of its class.
+//! A path is one archive, or a folder of them (`.tar`, `.tar.gz`, `.tgz`, sorted by name). Members
+//! of one sample share everything before the first dot of the file name, folders included. An
+//! archive that is not compressed is indexed once and read from disk by offset; a compressed one is
+//! inflated once and stays in memory. With both `.cls` and `.txt`, the number is the label and the
+//! text the name of its class.
 //!
-//! Broken, and so skipped or refused: a picture that is cut off, a label that is no number, a picture without a label where others have one,
-//! two pictures in one sample. Members of other kinds are ignored. An archive cut exactly between two members cannot be told from a whole one
+//! Broken, and so skipped or refused: a picture that is cut off, a label that is no number, a
+//! picture without a label where others have one, two pictures in one sample. Members of other
+//! kinds are ignored. An archive cut exactly between two members cannot be told from a whole one
 //! with fewer members.
 
 use std::borrow::Cow;
@@ -35,7 +39,8 @@ struct Member {
 }
 
 impl Shards {
-    /// Indexes the archives. `classes` names the classes of numbered labels; empty means that texts, or the numbers themselves, name them.
+    /// Indexes the archives. `classes` names the classes of numbered labels; empty means that
+    /// texts, or the numbers themselves, name them.
     pub fn open(
         path: &Path,
         classes: &[String],

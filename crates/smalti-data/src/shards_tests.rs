@@ -153,7 +153,8 @@ fn a_cut_archive_keeps_what_is_whole() {
         ("1.png", &large),
         ("1.cls", b"0"),
     ]);
-    // The third member's data begins after two members and its own header, 512 bytes each with padding.
+    // The third member's data begins after two members and its own header, 512 bytes each with
+    // padding.
     let cut = &whole[..512 * 5 + large.len() / 2];
     for bytes in [cut.to_vec(), gzip(cut)] {
         let (_folder, opened) = open(&bytes);

@@ -1,4 +1,5 @@
-//! What a data set is: a number of images by index, decoded on demand, with names and perhaps labels.
+//! What a data set is: a number of images by index, decoded on demand, with names and perhaps
+//! labels.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -77,7 +78,8 @@ impl Dataset {
         }
     }
 
-    /// Some images of this data set, by index into it, in the order given. Panics when there is no such index.
+    /// Some images of this data set, by index into it, in the order given. Panics when there is no
+    /// such index.
     pub fn select(&self, indices: impl IntoIterator<Item = usize>) -> Self {
         let chosen = indices
             .into_iter()

@@ -1,7 +1,9 @@
-//! Which images of a data set are used: by place, by share, by a hash of the name, or as the data set itself says.
+//! Which images of a data set are used: by place, by share, by a hash of the name, or as the data
+//! set itself says.
 //!
-//! Train and validation are two splits of one data set; pairs that leave nothing out and share nothing: `all_but_last` and `last`,
-//! `fraction` 0 to 0.9 and 0.9 to 1, `name_hash` with `held_out` false and true, `named` train and validation.
+//! Train and validation are two splits of one data set; pairs that leave nothing out and share
+//! nothing: `all_but_last` and `last`, `fraction` 0 to 0.9 and 0.9 to 1, `name_hash` with
+//! `held_out` false and true, `named` train and validation.
 
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +49,8 @@ pub enum Split {
         /// 1 is the end.
         to: f64,
     },
-    /// One in `one_in` images is held out, by a hash of its name: stays the same when images are added.
+    /// One in `one_in` images is held out, by a hash of its name: stays the same when images are
+    /// added.
     NameHash {
         /// How many images there are for one held out.
         one_in: u64,
@@ -62,7 +65,8 @@ pub enum Split {
 }
 
 impl Split {
-    /// The part of the data set. An empty part is an error: nothing could be learned from it or measured on it.
+    /// The part of the data set. An empty part is an error: nothing could be learned from it or
+    /// measured on it.
     pub fn of(&self, dataset: &Dataset) -> Result<Dataset, DataError> {
         let len = dataset.len();
         let chosen: Vec<usize> = match self {
@@ -119,7 +123,8 @@ fn wrong(problem: String) -> DataError {
     }
 }
 
-/// FNV-1a of 64 bits, its bits mixed by the finaliser of MurmurHash3 so that remainders by small numbers are even.
+/// FNV-1a of 64 bits, its bits mixed by the finaliser of MurmurHash3 so that remainders by small
+/// numbers are even.
 fn name_hash(name: &str) -> u64 {
     let mut hash = name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)

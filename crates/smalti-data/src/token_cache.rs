@@ -3,10 +3,12 @@
 //! A safetensors file with
 //! - `codes`, U32 `[images, depth, height, width]`;
 //! - `labels`, U32 `[images]`, where images have classes;
-//! - `latents`, F32 `[images, code_dim, height, width]`, where codes are drawn anew at every visit (stochastic codes);
+//! - `latents`, F32 `[images, code_dim, height, width]`, where codes are drawn anew at every visit
+//!   (stochastic codes);
 //!
-//! and the description `{"format": "token_cache", "version": 1, "tokenizer", "codebook_sizes", "classes"}`.
-//! Codes and labels are held in memory. Latents, which are larger by far, stay in the file, are written as they come and read by image.
+//! and the description `{"format": "token_cache", "version": 1, "tokenizer", "codebook_sizes",
+//! "classes"}`. Codes and labels are held in memory. Latents, which are larger by far, stay in the
+//! file, are written as they come and read by image.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -134,8 +136,9 @@ impl TokenCacheWriter {
         })
     }
 
-    /// Adds some images: codes `[n, depth, height, width]`, latents `[n, code_dim, height, width]` if the cache keeps them (else
-    /// nothing), and a label each if there are classes (else nothing).
+    /// Adds some images: codes `[n, depth, height, width]`, latents `[n, code_dim, height, width]`
+    /// if the cache keeps them (else nothing), and a label each if there are classes (else
+    /// nothing).
     pub fn push(
         &mut self,
         codes: &[u32],
@@ -303,7 +306,8 @@ impl TokenCache {
         self.labels.as_deref()
     }
 
-    /// Latents of some images, `[n, code_dim, height, width]`, read from the file. Panics when there is no such image.
+    /// Latents of some images, `[n, code_dim, height, width]`, read from the file. Panics when
+    /// there is no such image.
     pub fn latents_of(&self, images: &[usize]) -> Result<Vec<f32>, TokenFileError> {
         if self.spec.code_dim.is_none() {
             return Err(TokenFileError::MissingTensor {

@@ -1,6 +1,8 @@
-//! The token file: codes of one or a few images, with what is needed to turn them back into pictures of the right size.
+//! The token file: codes of one or a few images, with what is needed to turn them back into
+//! pictures of the right size.
 //!
-//! A safetensors file with one tensor `codes`, U32 `[batch, depth, height, width]`, and this description (entry `smalti` of the header):
+//! A safetensors file with one tensor `codes`, U32 `[batch, depth, height, width]`, and this
+//! description (entry `smalti` of the header):
 //!
 //! ```json
 //! {"format": "tokens", "version": 1, "tokenizer": "<fingerprint>", "codebook_sizes": [512, 512],
@@ -8,8 +10,9 @@
 //!              "padded_width": 456, "padded_height": 304, "crop": [0, 0, 451, 300]}]}
 //! ```
 //!
-//! `width` and `height` are the source's; the network saw `padded_width` x `padded_height` pixels, of which `crop` (left, top, width, height)
-//! is picture. Equal content gives equal bytes. Reading is strict: unknown fields, other tensors and codes out of range are errors.
+//! `width` and `height` are the source's; the network saw `padded_width` x `padded_height` pixels,
+//! of which `crop` (left, top, width, height) is picture. Equal content gives equal bytes. Reading
+//! is strict: unknown fields, other tensors and codes out of range are errors.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -24,7 +27,8 @@ const FORMAT: &str = "tokens";
 const VERSION: u32 = 1;
 const CODES: &str = "codes";
 
-/// Codes of some images. Fields may be set freely; [`TokenFile::write`] refuses what does not fit together.
+/// Codes of some images. Fields may be set freely; [`TokenFile::write`] refuses what does not fit
+/// together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenFile {
     /// Fingerprint of the tokenizer that made them.

@@ -260,14 +260,19 @@ fn another_tokenizer_is_refused_by_both_names() {
 }
 
 prop_compose! {
-    fn files()(shape in [1usize..3, 1usize..4, 1usize..5, 1usize..5], sizes in [1u32..100_000, 1u32..5, 1u32..10], name in ".{0,12}", seed in any::<u32>())
-        -> TokenFile
-    {
+    fn files()(
+        shape in [1usize..3, 1usize..4, 1usize..5, 1usize..5],
+        sizes in [1u32..100_000, 1u32..5, 1u32..10],
+        name in ".{0,12}",
+        seed in any::<u32>(),
+    ) -> TokenFile {
         let codebook_sizes = sizes[..shape[1]].to_vec();
         let plane = shape[2] * shape[3];
-        let code = |i: usize| (i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed) % codebook_sizes[i / plane % shape[1]];
+        let draw = |i: usize| (i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed);
+        let code = |i: usize| draw(i) % codebook_sizes[i / plane % shape[1]];
         let codes = (0..shape.iter().product()).map(code).collect();
-        TokenFile { tokenizer: "f".repeat(64), codes, shape, images: vec![record(&name); shape[0]], codebook_sizes }
+        let images = vec![record(&name); shape[0]];
+        TokenFile { tokenizer: "f".repeat(64), codes, shape, images, codebook_sizes }
     }
 }
 

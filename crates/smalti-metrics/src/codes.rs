@@ -4,10 +4,12 @@
 //!
 //! - usage = fraction of codes seen at least once (0 to 1); dead codes = the others;
 //! - entropy = `-Σ p_k log2 p_k` bits (0 to log2 K);
-//! - perplexity = `2^entropy` codes (1 to K): the size of a uniformly used codebook of the same entropy.
+//! - perplexity = `2^entropy` codes (1 to K): the size of a uniformly used codebook of the same
+//!   entropy.
 //!
-//! All depend on how much was observed: fewer positions than codes cannot show full usage. Publications mean different things by
-//! "usage" (over a whole validation set, or over one batch): say over what yours was counted.
+//! All depend on how much was observed: fewer positions than codes cannot show full usage.
+//! Publications mean different things by "usage" (over a whole validation set, or over one batch):
+//! say over what yours was counted.
 
 use crate::MetricError;
 
@@ -42,7 +44,8 @@ impl CodeStatistics {
         }
     }
 
-    /// Counts codes `[batch, depth, height, width]`. Nothing is counted when one of them is out of range.
+    /// Counts codes `[batch, depth, height, width]`. Nothing is counted when one of them is out of
+    /// range.
     pub fn observe(&mut self, codes: &[u32], shape: [usize; 4]) -> Result<(), MetricError> {
         let [batch, depth, height, width] = shape;
         if depth != self.counts.len() {
@@ -121,7 +124,8 @@ impl CodeStatistics {
             .collect()
     }
 
-    /// Statistics of one codebook that all depths share: the counts of all depths added. `None` when their sizes differ.
+    /// Statistics of one codebook that all depths share: the counts of all depths added. `None`
+    /// when their sizes differ.
     pub fn shared(&self) -> Option<DepthStatistics> {
         let (first, others) = self.counts.split_first()?;
         let mut sum = first.clone();
@@ -245,7 +249,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn merging_parts_equals_the_whole(codes in proptest::collection::vec(0u32..16, 2..40), cut in 0usize..40) {
+        fn merging_parts_equals_the_whole(
+            codes in proptest::collection::vec(0u32..16, 2..40),
+            cut in 0usize..40,
+        ) {
             let cut = cut.min(codes.len());
             let mut whole = CodeStatistics::new(&[16]);
             whole.observe(&codes, [1, 1, 1, codes.len()]).unwrap();
@@ -256,7 +263,8 @@ mod tests {
             left.merge(&right).unwrap();
             prop_assert_eq!(&left, &whole);
             let statistics = &whole.per_depth()[0];
-            prop_assert!(statistics.perplexity >= 1.0 - 1e-9 && statistics.perplexity <= 16.0 * (statistics.usage + 1e-9));
+            prop_assert!(statistics.perplexity >= 1.0 - 1e-9);
+            prop_assert!(statistics.perplexity <= 16.0 * (statistics.usage + 1e-9));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Separable window means over the interior of a plane ("valid": only windows that lie fully inside).
+//! Separable window means over the interior of a plane ("valid": only windows that lie fully
+//! inside).
 
 /// A window of one dimension whose weights sum to one.
 #[derive(Debug, Clone)]
@@ -21,8 +22,9 @@ impl Window {
         Self::Weights(weights)
     }
 
-    /// The same gaussian with weights rounded to single precision before and after the division, as pytorch-msssim has them
-    /// whatever the type of its images is: they sum to one only to about 3e-8.
+    /// The same gaussian with weights rounded to single precision before and after the division, as
+    /// pytorch-msssim has them whatever the type of its images is: they sum to one only to about
+    /// 3e-8.
     pub(crate) fn gaussian_single(size: usize, sigma: f64) -> Self {
         let centre = (size / 2) as f64;
         let weights: Vec<f32> = (0..size)
@@ -49,7 +51,8 @@ impl Window {
     }
 }
 
-/// Weighted mean around each interior pixel of a plane `[height, width]`; the result is `size - 1` smaller in both directions.
+/// Weighted mean around each interior pixel of a plane `[height, width]`; the result is `size - 1`
+/// smaller in both directions.
 pub(crate) fn filter_valid(
     plane: &[f64],
     height: usize,
@@ -76,8 +79,9 @@ pub(crate) fn filter_valid(
             }
         }
         Window::Uniform(_) => {
-            // One row sum after another: add the row that enters, take the row that leaves. Values are sums of squares of at
-            // most 255, so that the rounding of the running sum stays near 1e-12 of the value.
+            // One row sum after another: add the row that enters, take the row that leaves. Values
+            // are sums of squares of at most 255, so that the rounding of the running sum stays
+            // near 1e-12 of the value.
             running_rows(&rows, &mut out, out_width, window.size());
         }
     }

@@ -1,4 +1,5 @@
-//! The reference values of `goldens/metrics_quality`, for tests: image pairs and what scikit-image and pytorch-msssim say of them.
+//! The reference values of `goldens/metrics_quality`, for tests: image pairs and what scikit-image
+//! and pytorch-msssim say of them.
 
 use crate::Planes;
 use safetensors::SafeTensors;

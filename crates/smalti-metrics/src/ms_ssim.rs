@@ -1,9 +1,10 @@
 //! Multi-scale structural similarity (Wang, Simoncelli, Bovik 2003, equation 7).
 //!
-//! `MS-SSIM = Π_{s<5} max(cs_s, 0)^{w_s} · max(ssim_5, 0)^{w_5}` per channel, then the mean over channels, with `cs` the
-//! contrast-structure factor of SSIM, an 11-tap gaussian window (σ 1.5, [`crate::SsimWindow::GaussianSingle`]) and halving by 2x2 means between scales.
-//! As in pytorch-msssim, negative factors count as 0 (the paper leaves them undefined), and an odd side is padded by one row of zeros
-//! at *both* ends that count in the mean.
+//! `MS-SSIM = Π_{s<5} max(cs_s, 0)^{w_s} · max(ssim_5, 0)^{w_5}` per channel, then the mean over
+//! channels, with `cs` the contrast-structure factor of SSIM, an 11-tap gaussian window (σ 1.5,
+//! [`crate::SsimWindow::GaussianSingle`]) and halving by 2x2 means between scales. As in
+//! pytorch-msssim, negative factors count as 0 (the paper leaves them undefined), and an odd side
+//! is padded by one row of zeros at *both* ends that count in the mean.
 
 use crate::psnr::mean;
 use crate::ssim::Terms;

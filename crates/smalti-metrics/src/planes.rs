@@ -1,7 +1,7 @@
 //! One image as planes of `f64`: the form in which every metric of this crate computes.
 //!
-//! Values keep the scale of their source (0 to 255 for bytes, -1 to 1 for the library's float images);
-//! each metric is told the width of that range as `data_range`.
+//! Values keep the scale of their source (0 to 255 for bytes, -1 to 1 for the library's float
+//! images); each metric is told the width of that range as `data_range`.
 
 use crate::MetricError;
 

@@ -1,8 +1,9 @@
 //! Peak signal-to-noise ratio.
 //!
-//! `PSNR = 10 log10(data_range² / MSE)` in decibel, the mean of squared errors over all pixels *and* channels of one image.
-//! Equal images give infinity. `data_range` is the width of the value range: 255 for bytes, 2 for images in [-1, 1].
-//! The figure of a set of images is the mean of the images' decibels, not the decibel of the pooled error (which is lower).
+//! `PSNR = 10 log10(data_range² / MSE)` in decibel, the mean of squared errors over all pixels
+//! *and* channels of one image. Equal images give infinity. `data_range` is the width of the value
+//! range: 255 for bytes, 2 for images in [-1, 1]. The figure of a set of images is the mean of the
+//! images' decibels, not the decibel of the pooled error (which is lower).
 
 use crate::{MetricError, Planes};
 
@@ -28,7 +29,8 @@ pub fn psnr_from_mse(mse: f64, data_range: f64) -> f64 {
     10.0 * (data_range * data_range / mse).log10()
 }
 
-/// PSNR in decibel of two byte images of the same layout, range 255, without a copy. The sum of squares is exact.
+/// PSNR in decibel of two byte images of the same layout, range 255, without a copy. The sum of
+/// squares is exact.
 pub fn psnr_u8(left: &[u8], right: &[u8]) -> Result<f64, MetricError> {
     same_length("bytes of the second image", left.len(), right.len())?;
     let sum: u64 = left

@@ -1,14 +1,16 @@
 //! What codes cost, in bits per pixel of the image they stand for.
 //!
-//! Two ideal rates, both without headers: the fixed rate spends `log2(codebook_size)` bits on every code, the entropy rate what an
-//! order-0 entropy coder with the observed frequencies would spend. A file in which codes are stored as u32 is larger than either.
+//! Two ideal rates, both without headers: the fixed rate spends `log2(codebook_size)` bits on every
+//! code, the entropy rate what an order-0 entropy coder with the observed frequencies would spend.
+//! A file in which codes are stored as u32 is larger than either.
 
 use crate::{CodeStatistics, MetricError};
 
 /// Positions of codes and pixels of one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CodeRate {
-    /// Spatial positions of codes: height times width of the code grid. Every position holds one code per depth.
+    /// Spatial positions of codes: height times width of the code grid. Every position holds one
+    /// code per depth.
     pub positions: usize,
     /// Pixels of the image, counted once (not per channel).
     pub pixels: usize,
@@ -25,7 +27,8 @@ impl CodeRate {
         self.per_pixel(bits)
     }
 
-    /// Bits per pixel at the entropy of the observed codes, each depth coded with its own frequencies.
+    /// Bits per pixel at the entropy of the observed codes, each depth coded with its own
+    /// frequencies.
     pub fn entropy(&self, statistics: &CodeStatistics) -> Result<f64, MetricError> {
         self.per_pixel(
             statistics

@@ -1,18 +1,24 @@
-//! Structural similarity (Wang et al. 2004, "Image Quality Assessment: From Error Visibility to Structural Similarity", equation 13).
+//! Structural similarity (Wang et al. 2004, "Image Quality Assessment: From Error Visibility to
+//! Structural Similarity", equation 13).
 //!
 //! ```text
-//! SSIM = (2 μa μb + C1)(2 σab + C2) / ((μa² + μb² + C1)(σa² + σb² + C2)),   C1 = (0.01 R)², C2 = (0.03 R)²
+//! SSIM = (2 μa μb + C1)(2 σab + C2) / ((μa² + μb² + C1)(σa² + σb² + C2))
+//! C1 = (0.01 R)², C2 = (0.03 R)²
 //! ```
 //!
-//! with local means μ and (co)variances σ under a window, averaged over all windows that lie fully inside the image, then over channels.
-//! `R` is `data_range`. Published numbers use several conventions, which give different values for the same images:
+//! with local means μ and (co)variances σ under a window, averaged over all windows that lie fully
+//! inside the image, then over channels. `R` is `data_range`. Published numbers use several
+//! conventions, which give different values for the same images:
 //!
-//! - [`SsimWindow::Uniform`] with size 7: scikit-image's default, sample covariance (divided by N - 1).
-//! - [`SsimWindow::Gaussian`]: 11 taps, σ 1.5, covariance divided by N. This is the paper's, and scikit-image's with
-//!   `gaussian_weights=True, use_sample_covariance=False` (its mirrored border is cropped away again).
-//! - [`SsimWindow::GaussianSingle`]: the same with weights rounded to single precision, which is pytorch-msssim's; it differs from the
-//!   former by up to about 1e-7.
-//! - some evaluation scripts give images in [0, 1] and say `R = 2`: state `data_range: 2.0` on such values to reproduce them.
+//! - [`SsimWindow::Uniform`] with size 7: scikit-image's default, sample covariance (divided by N -
+//!   1).
+//! - [`SsimWindow::Gaussian`]: 11 taps, σ 1.5, covariance divided by N. This is the paper's, and
+//!   scikit-image's with `gaussian_weights=True, use_sample_covariance=False` (its mirrored border
+//!   is cropped away again).
+//! - [`SsimWindow::GaussianSingle`]: the same with weights rounded to single precision, which is
+//!   pytorch-msssim's; it differs from the former by up to about 1e-7.
+//! - some evaluation scripts give images in [0, 1] and say `R = 2`: state `data_range: 2.0` on such
+//!   values to reproduce them.
 
 use crate::filter::{Window, filter_valid};
 use crate::psnr::{mean, positive};
@@ -80,7 +86,8 @@ pub fn ssim(left: &Planes, right: &Planes, config: SsimConfig) -> Result<f64, Me
     Ok(mean(&channels).expect("planes are never empty"))
 }
 
-/// Mean SSIM of a plane, and the mean of its contrast-structure factor alone (what MS-SSIM takes from the finer scales).
+/// Mean SSIM of a plane, and the mean of its contrast-structure factor alone (what MS-SSIM takes
+/// from the finer scales).
 pub(crate) struct PlaneSimilarity {
     pub(crate) ssim: f64,
     pub(crate) contrast_structure: f64,
