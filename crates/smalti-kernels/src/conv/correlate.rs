@@ -330,35 +330,32 @@ impl Group<'_> {
                 lanes,
             }
         };
-        let contiguous =
-            self.plan.work.places.column == 1 && self.plan.work.places.row == windows.out_width;
+        let places = self.plan.work.places;
+        let contiguous = places.column == 1 && places.row == windows.out_width;
         for r in (0..runs).step_by(2) {
+            let pair = [run(r), run(r + 1)];
+            let at = pair.map(|run| self.place(run));
             for t in tiles[0]..tiles[1] {
-                let pair = [run(r), run(r + 1)];
                 if contiguous {
-                    self.tile(t, pair)
+                    let channel = self.plan.tiles[t].0 * places.channel;
+                    let c = at.map(|at| at.wrapping_add(channel));
+                    self.run_tile(t, pair, c, (places.channel, self.index > 0));
                 } else {
-                    self.scattered_tile(t, pair)
+                    self.scattered_tile(t, pair);
                 }
             }
         }
     }
 
-    /// A tile that goes straight to the output.
-    fn tile(&self, t: usize, runs: [Run; 2]) {
+    /// Where a run's first pixel of output 0 goes, if neighbours in the image are neighbours there.
+    fn place(&self, run: Run) -> *mut f32 {
         let places = self.plan.work.places;
-        let first = self.plan.tiles[t].0;
-        let at = |run: Run| {
-            let pixel = self.block.rows[0] * places.row + run.pixel;
-            let image = self.block.images[0] + run.image;
-            let place = places.first + image * places.image + first * places.channel + pixel;
-            // The empty half of a last pair may point past the end.
-            self.plan
-                .work
-                .output
-                .at(if run.lanes == 0 { 0 } else { place })
-        };
-        self.run_tile(t, runs, runs.map(at), (places.channel, self.index > 0));
+        let image = self.block.images[0] + run.image;
+        let pixel = self.block.rows[0] * places.row + run.pixel;
+        self.plan
+            .work
+            .output
+            .at(places.first + image * places.image + pixel)
     }
 
     /// A tile whose pixels are not neighbours in the output: by way of a buffer.

@@ -72,7 +72,7 @@ impl Windows {
         let phase_len = rows_per_phase * self.out_width;
         let image_len = self.stride.min(self.taps_y) * phase_len;
         // An odd number of cache lines: planes a power of two apart would share few cache sets.
-        let plane_len = ((images * image_len).div_ceil(16) | 1) * 16;
+        let plane_len = ((images * image_len + SLACK).div_ceil(16) | 1) * 16;
         Planes {
             rows_per_phase,
             phase_len,
@@ -163,7 +163,7 @@ pub(super) struct Planes {
     pub(super) channel_len: usize,
 }
 
-/// Values beyond the last channel's planes that are written or read as the rest of a vector.
+/// Values beyond a plane that are written or read as the rest of a vector.
 const SLACK: usize = 16;
 
 impl Planes {
@@ -227,33 +227,66 @@ pub(super) struct Expand<'a> {
 impl Job for Expand<'_> {
     type Output = ();
 
-    // Places are filled in ascending order, and a place's last vector may spill into the next one.
+    // Images in the outer loop: the input is read in the order of memory. Within a plane the images
+    // come in ascending order, and one's last vector may spill into the next.
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let windows = self.windows;
         assert!(self.to.len() >= self.planes.buffer_len(self.channels[1] - self.channels[0]));
         // Same width in and out: rows are contiguous on both sides, an image shifts in one go.
         let flat = windows.stride == 1 && windows.in_width == windows.out_width;
-        for channel in self.channels[0]..self.channels[1] {
-            for tx in 0..windows.taps_x {
-                for image in 0..self.block.image_count() {
-                    let plane = (self.block.images[0] + image) * self.all_channels + channel;
-                    let source = plane * windows.in_pixels();
-                    let to = (channel - self.channels[0]) * self.planes.channel_len
-                        + tx * self.planes.plane_len
-                        + image * self.planes.image_len;
-                    // SAFETY: the buffer has room for the image and a vector more (asserted), and
-                    // the caller vouches for the instructions.
-                    unsafe {
-                        let to = self.to.as_mut_ptr().add(to);
+        let parts = FlatParts::new::<V>(&self);
+        for image in 0..self.block.image_count() {
+            let plane = (self.block.images[0] + image) * self.all_channels + self.channels[0];
+            let mut source = plane * windows.in_pixels();
+            // SAFETY: the buffer has room for every image and a vector more (asserted), and the
+            // caller vouches for the instructions.
+            unsafe {
+                let mut to = self.to.as_mut_ptr().add(image * self.planes.image_len);
+                for _ in self.channels[0]..self.channels[1] {
+                    for tx in 0..windows.taps_x {
+                        let to = to.add(tx * self.planes.plane_len);
                         if flat {
-                            self.shift::<V>(source, tx, to)
+                            self.shift::<V>(&parts, source, tx, to)
                         } else {
-                            self.gather(source, tx, to)
+                            self.gather::<V>(source, tx, to)
                         }
                     }
+                    source += windows.in_pixels();
+                    to = to.wrapping_add(self.planes.channel_len);
                 }
             }
+        }
+    }
+}
+
+/// An image's part of a plane where input and output are equally wide: zeros above the image,
+/// values inside, zeros below.
+struct FlatParts {
+    above: usize,
+    inside: usize,
+    below: usize,
+    /// From the start of the image to the first value inside.
+    first: usize,
+    /// How far a vector moves along the row, from its start.
+    step: usize,
+}
+
+impl FlatParts {
+    #[inline(always)]
+    fn new<V: Vector>(work: &Expand) -> Self {
+        let (height, width) = (work.windows.in_height as isize, work.windows.in_width);
+        let first_row = work.block.rows[0] as isize - work.windows.top;
+        let rows = work.planes.rows_per_phase as isize;
+        let begin = (-first_row).clamp(0, rows);
+        let end = (height - first_row).clamp(begin, rows);
+        let values = |rows: isize| rows as usize * width;
+        Self {
+            above: values(begin),
+            inside: values(end - begin),
+            below: values(rows - end),
+            first: values((first_row + begin).clamp(0, height)),
+            step: V::LANES % width,
         }
     }
 }
@@ -261,55 +294,48 @@ impl Job for Expand<'_> {
 impl Expand<'_> {
     /// One image at stride 1 and equal widths: a copy moved by `tx − left`, masked at the row ends.
     #[inline(always)]
-    unsafe fn shift<V: Vector>(&self, source: usize, tx: usize, to: *mut f32) {
-        let (windows, width) = (self.windows, self.windows.in_width);
-        let first_row = self.block.rows[0] as isize - windows.top;
-        let rows = self.planes.rows_per_phase;
-        // Rows of the plane that lie inside the image.
-        let begin = (-first_row).clamp(0, rows as isize) as usize;
-        let end =
-            (windows.in_height as isize - first_row).clamp(begin as isize, rows as isize) as usize;
-        let shift = tx as isize - windows.left;
+    unsafe fn shift<V: Vector>(&self, parts: &FlatParts, source: usize, tx: usize, to: *mut f32) {
+        let width = self.windows.in_width;
         let mask = self.masks.of(tx);
-        // The value that lands on `at` of the plane; may lie outside the image for masked lanes.
-        let from = source as isize + first_row * width as isize + shift;
-        let (step, limit) = (
-            V::LANES % width,
-            self.input.len() as isize - V::LANES as isize,
-        );
-        // SAFETY: writes stay inside the image's part and a vector more, where later places or the
-        // slack follow; reads are checked against the input.
+        // The first value of the plane; may lie outside the image where it is masked.
+        let from = (source + parts.first + tx) as isize - self.windows.left;
+        let readable = from >= 0 && from as usize + parts.inside + V::LANES <= self.input.len();
+        // SAFETY: writes stay inside the image's part and a vector more, where later images, padding
+        // or slack follow; reads lie inside the input.
         unsafe {
-            fill_zero(to, begin * width);
-            let (mut at, mut column) = (begin * width, 0);
-            while at < end * width {
-                let from = from + at as isize;
-                if (0..=limit).contains(&from) {
-                    let value = V::load(self.input.as_ptr().offset(from));
-                    value.keep(mask.as_ptr().add(column)).store(to.add(at));
-                } else {
-                    for lane in 0..V::LANES.min(end * width - at) {
-                        let kept = mask[column + lane] != 0;
-                        *to.add(at + lane) = if kept {
-                            self.input[(from + lane as isize) as usize]
-                        } else {
-                            0.0
-                        };
+            fill_zero::<V>(to, parts.above);
+            let to = to.add(parts.above);
+            if readable {
+                let from = self.input.as_ptr().offset(from);
+                let (mut at, mut column) = (0, 0);
+                while at < parts.inside {
+                    V::load(from.add(at))
+                        .keep(mask.as_ptr().add(column))
+                        .store(to.add(at));
+                    at += V::LANES;
+                    column += parts.step;
+                    if column >= width {
+                        column -= width;
                     }
                 }
-                at += V::LANES;
-                column += step;
-                if column >= width {
-                    column -= width;
+            } else {
+                // The first or last image of the batch: not everything under a mask can be read.
+                for at in 0..parts.inside {
+                    let kept = mask[at % width] != 0;
+                    *to.add(at) = if kept {
+                        self.input[(from + at as isize) as usize]
+                    } else {
+                        0.0
+                    };
                 }
             }
-            fill_zero(to.add(end * width), (rows - end) * width);
+            fill_zero::<V>(to.add(parts.inside), parts.below);
         }
     }
 
     /// One image at any stride and width: value by value.
     #[inline(always)]
-    unsafe fn gather(&self, source: usize, tx: usize, to: *mut f32) {
+    unsafe fn gather<V: Vector>(&self, source: usize, tx: usize, to: *mut f32) {
         let windows = self.windows;
         let Windows {
             stride,
@@ -324,45 +350,54 @@ impl Expand<'_> {
             for row in 0..self.planes.rows_per_phase {
                 let y = ((self.block.rows[0] + row) * stride + phase) as isize - windows.top;
                 let to = to.wrapping_add(phase * self.planes.phase_len + row * out_width);
-                // SAFETY: the row lies inside the image's part of the buffer.
-                let to = unsafe { std::slice::from_raw_parts_mut(to, out_width) };
-                if y < 0 || y >= windows.in_height as isize || begin == end {
-                    to.fill(0.0);
-                    continue;
+                // SAFETY: the row lies inside the image's part of the buffer, a vector more may be
+                // written, and what is read of the input lies in its row.
+                unsafe {
+                    if y < 0 || y >= windows.in_height as isize || begin == end {
+                        fill_zero::<V>(to, out_width);
+                        continue;
+                    }
+                    let row = source as isize + y * in_width as isize;
+                    let from = self
+                        .input
+                        .as_ptr()
+                        .offset(row + begin as isize * step + shift);
+                    fill_zero::<V>(to, begin);
+                    copy_strided(from, stride, to.add(begin), end - begin);
+                    fill_zero::<V>(to.add(end), out_width - end);
                 }
-                let first = source as isize + y * in_width as isize + begin as isize * step + shift;
-                let from = &self.input[first as usize..];
-                to[..begin].fill(0.0);
-                copy_strided(from, stride, &mut to[begin..end]);
-                to[end..].fill(0.0);
             }
         }
     }
 }
 
-/// Every `stride`-th value of `from`.
+/// `to[i] = from[i · stride]` for `count` values.
 #[inline(always)]
-fn copy_strided(from: &[f32], stride: usize, to: &mut [f32]) {
-    match stride {
-        1 => to.copy_from_slice(&from[..to.len()]),
-        // Known to the compiler, two becomes a shuffle.
-        2 => {
-            let from = &from[..2 * to.len() - 1];
-            to.iter_mut()
-                .enumerate()
-                .for_each(|(i, to)| *to = from[2 * i]);
+unsafe fn copy_strided(from: *const f32, stride: usize, to: *mut f32, count: usize) {
+    // SAFETY: the caller vouches for both ranges.
+    unsafe {
+        if stride == 2 {
+            // Known to the compiler, two becomes a shuffle.
+            for i in 0..count {
+                *to.add(i) = *from.add(2 * i);
+            }
+        } else {
+            for i in 0..count {
+                *to.add(i) = *from.add(i * stride);
+            }
         }
-        _ => to
-            .iter_mut()
-            .zip(from.iter().step_by(stride))
-            .for_each(|(to, from)| *to = *from),
     }
 }
 
+/// Zeros from `to` on: `len` values, and the rest of the last vector.
 #[inline(always)]
-unsafe fn fill_zero(to: *mut f32, len: usize) {
-    // SAFETY: the caller vouches for `len` writable values.
-    unsafe { std::ptr::write_bytes(to, 0, len) }
+unsafe fn fill_zero<V: Vector>(to: *mut f32, len: usize) {
+    let mut at = 0;
+    while at < len {
+        // SAFETY: the caller vouches for `len` values and a vector more.
+        unsafe { V::zero().store(to.add(at)) };
+        at += V::LANES;
+    }
 }
 
 impl Expand<'_> {

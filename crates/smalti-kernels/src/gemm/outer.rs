@@ -121,10 +121,51 @@ impl OuterTile {
                 a = a.add(ROWS);
                 offsets = offsets.add(1);
             }
+            if self.is_plain::<V>() {
+                self.write_plain(&sums);
+                return;
+            }
             for (r, sums) in sums.iter().enumerate() {
                 for (v, sum) in sums.iter().enumerate() {
                     self.write::<V>(r, v, *sum);
                 }
+            }
+        }
+    }
+
+    /// Whether all lanes are wanted and nothing but C or a row's bias is added: nearly always.
+    #[inline(always)]
+    fn is_plain<V: Vector>(&self) -> bool {
+        let Finish {
+            alpha,
+            beta,
+            column_bias,
+            ..
+        } = self.finish;
+        let whole = self.lanes[0] == V::LANES && self.lanes[1] == V::LANES;
+        whole && alpha == 1.0 && (beta == 0.0 || beta == 1.0) && column_bias[0].is_null()
+    }
+
+    #[inline(always)]
+    unsafe fn write_plain<V: Vector>(&self, sums: &[[V; 2]]) {
+        let bias = self.finish.row_bias;
+        // SAFETY: all lanes belong to C, as `is_plain` says.
+        unsafe {
+            for (r, sums) in sums.iter().enumerate() {
+                let c = [
+                    self.c[0].add(r * self.c_stride),
+                    self.c[1].add(r * self.c_stride),
+                ];
+                let mut values = *sums;
+                if !bias.is_null() {
+                    let bias = V::splat(*bias.add(r));
+                    values = [values[0].add(bias), values[1].add(bias)];
+                }
+                if self.finish.beta != 0.0 {
+                    values = [values[0].add(V::load(c[0])), values[1].add(V::load(c[1]))];
+                }
+                values[0].store(c[0]);
+                values[1].store(c[1]);
             }
         }
     }
