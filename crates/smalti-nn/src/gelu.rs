@@ -7,6 +7,9 @@
 
 use burn::module::Module;
 use burn::tensor::{Tensor, activation::sigmoid};
+use smalti_kernels::Activation as Kernel;
+
+use crate::hook::{self, CpuOp, CpuTensor, changed, cpu_tensor, elements};
 
 /// Which function an [`Activation`] applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,10 +24,53 @@ pub enum Gelu {
 impl Gelu {
     /// Element by element, any shape.
     pub fn forward<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
+        match hook::call(self, [input.into_dispatch()]) {
+            Ok(output) => output,
+            Err([input]) => self.composed(Tensor::from_dispatch(input)),
+        }
+    }
+
+    /// The same made of burn's own operations.
+    fn composed<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
         match self {
-            Self::Exact => gelu(input),
+            Self::Exact => {
+                let scaled = input.clone().mul_scalar(std::f64::consts::FRAC_1_SQRT_2);
+                input * scaled.erf().add_scalar(1.0).mul_scalar(0.5)
+            }
             Self::Logistic => input.clone() * sigmoid(input.mul_scalar(1.702)),
         }
+    }
+
+    fn kernel(self) -> Kernel {
+        match self {
+            Self::Exact => Kernel::Gelu,
+            Self::Logistic => Kernel::QuickGelu,
+        }
+    }
+}
+
+impl CpuOp<1> for Gelu {
+    type Saved = ();
+    const CHEAP: bool = true;
+
+    fn forward(&self, [input]: &[CpuTensor; 1]) -> (CpuTensor, ()) {
+        let values = elements(input);
+        let mut output = hook::output(values.len());
+        self.kernel().forward(values, &mut output);
+        (cpu_tensor(output, input.layout().shape().clone()), ())
+    }
+
+    fn backward(
+        &self,
+        [input]: &[CpuTensor; 1],
+        _: (),
+        grad: CpuTensor,
+        _: [bool; 1],
+    ) -> [Option<CpuTensor>; 1] {
+        let input = elements(input);
+        [Some(changed(grad, |grad| {
+            self.kernel().backward(input, grad)
+        }))]
     }
 }
 
@@ -49,18 +95,29 @@ impl Activation {
 
 /// `x·(1 + erf(x/√2))/2`.
 pub fn gelu<const D: usize>(input: Tensor<D>) -> Tensor<D> {
-    let phi = input
-        .clone()
-        .mul_scalar(std::f64::consts::FRAC_1_SQRT_2)
-        .erf()
-        .add_scalar(1.0);
-    input * phi.mul_scalar(0.5)
+    Gelu::Exact.forward(input)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hook::agreement::{assert_agree, assert_slopes};
     use burn::tensor::Device;
+
+    #[test]
+    fn kernel_and_composition_agree() {
+        for kind in [Gelu::Exact, Gelu::Logistic] {
+            let shapes: [&[usize]; 1] = [&[3, 5, 4]];
+            let own = |i: Tensor<3>| kind.forward(i);
+            assert_agree(
+                &shapes,
+                1e-6,
+                |i| own(i.get(0)),
+                |i| kind.composed::<3>(i.get(0)),
+            );
+            assert_slopes(&shapes, |i| own(i.get(0)));
+        }
+    }
 
     /// Values of x·Φ(x) and its derivative Φ(x) + x·φ(x), computed with 16 digits.
     const EXACT: [(f32, f32, f32); 4] = [

@@ -86,6 +86,11 @@ pub(crate) fn call<const N: usize, const D: usize>(
     }))
 }
 
+/// Whether [`call`] would run an operation of this tensor alone.
+pub(crate) fn is_on_cpu<const D: usize>(tensor: &Tensor<D>) -> bool {
+    is_cpu_f32(&tensor.clone().into_dispatch())
+}
+
 /// A new tensor of the CPU that takes over `values`.
 pub(crate) fn cpu_tensor(values: Vec<f32>, shape: impl Into<Shape>) -> CpuTensor {
     CpuTensor::from_data(TensorData::new(values, shape.into()))
@@ -155,6 +160,17 @@ pub(crate) fn writable(tensor: &mut CpuTensor) -> Option<&mut [f32]> {
     } else {
         None
     }
+}
+
+/// `tensor` after `change`, written over where nobody else sees it.
+pub(crate) fn changed(mut tensor: CpuTensor, change: impl FnOnce(&mut [f32])) -> CpuTensor {
+    if let Some(values) = writable(&mut tensor) {
+        change(values);
+        return tensor;
+    }
+    let mut values = elements(&tensor).to_vec();
+    change(&mut values);
+    cpu_tensor(values, tensor.layout().shape().clone())
 }
 
 fn contiguous(tensor: CpuTensor) -> CpuTensor {
