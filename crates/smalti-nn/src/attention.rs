@@ -8,10 +8,17 @@
 //! State: none. The keys and values of earlier steps live in a [`KeyValueCache`] that belongs to the
 //! caller: allocated once for the longest sequence, written in place.
 
+mod causal;
+mod heads;
+
 use burn::module::Module;
-use burn::tensor::{Bool, Device, Tensor, activation::softmax, s};
+use burn::tensor::{Device, Tensor, s};
+
+pub use causal::{cached_attention, causal_attention};
 
 use crate::{Dropout, Init, Linear, Noise};
+use causal::attention_weights;
+use heads::{merge_heads, split_heads};
 
 /// The shape of a [`CausalSelfAttention`].
 #[derive(Clone, Copy, Debug)]
@@ -94,57 +101,13 @@ impl CausalSelfAttention {
 
     /// Queries, keys and values `[batch, heads, length, width/heads]`.
     fn project(&self, input: Tensor<3>) -> [Tensor<4>; 3] {
-        let [batch, length, width] = input.dims();
-        [&self.query, &self.key, &self.value].map(|layer| {
-            let heads = layer.forward(input.clone());
-            heads
-                .reshape([batch, length, self.heads, width / self.heads])
-                .swap_dims(1, 2)
-        })
+        [&self.query, &self.key, &self.value]
+            .map(|layer| split_heads(layer.forward(input.clone()), self.heads))
     }
 
     fn merge(&self, heads: Tensor<4>) -> Tensor<3> {
-        let [batch, count, length, width] = heads.dims();
-        self.proj.forward(
-            heads
-                .swap_dims(1, 2)
-                .reshape([batch, length, count * width]),
-        )
+        self.proj.forward(merge_heads(heads))
     }
-}
-
-/// Causal attention of `query [batch, heads, m, c]` over `key` and `value [batch, heads, n, c]`; the
-/// queries belong to the last `m` of the `n` positions.
-pub fn causal_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
-    attention_weights(query, key).matmul(value)
-}
-
-/// Causal attention of `query` over everything in `cache`; the queries are its last positions.
-pub fn cached_attention(query: Tensor<4>, cache: &KeyValueCache) -> Tensor<4> {
-    causal_attention(query, cache.keys(), cache.values())
-}
-
-/// `softmax(q·kᵀ/√c + mask)`, `[batch, heads, m, n]`.
-fn attention_weights(query: Tensor<4>, key: Tensor<4>) -> Tensor<4> {
-    let [_, _, queries, width] = query.dims();
-    let keys = key.dims()[2];
-    assert!(
-        queries <= keys,
-        "attention: {queries} queries, but only {keys} keys"
-    );
-    let device = query.device();
-    // Scaling the queries touches fewer numbers than scaling the products.
-    let scores = query
-        .mul_scalar(1.0 / (width as f64).sqrt())
-        .matmul(key.transpose());
-    if queries == 1 {
-        return softmax(scores, 3);
-    }
-    let future = Tensor::<2, Bool>::tril_mask([queries, keys], (keys - queries) as i64, &device);
-    softmax(
-        scores.mask_fill(future.unsqueeze::<4>(), f32::NEG_INFINITY),
-        3,
-    )
 }
 
 /// The keys and values of the positions seen so far, for one attention layer.

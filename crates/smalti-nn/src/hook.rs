@@ -63,27 +63,39 @@ pub(crate) fn call<const N: usize, const D: usize>(
         .fold(DispatchAutodiffContext::Disabled, |c, t| {
             c.merge(t.autodiff)
         });
-    let kind = match context {
-        DispatchAutodiffContext::Disabled => {
-            let inputs = inputs.map(|t| contiguous(untracked(t)));
-            DispatchTensorKind::Flex(BackendTensor::Float(op.forward(&inputs).0))
-        }
-        DispatchAutodiffContext::Enabled(strategy) => {
-            let inputs = inputs.map(tracked);
-            let output = match strategy {
-                GradientCheckpointingStrategy::Balanced => {
-                    record::<N, BalancedCheckpointing>(op, inputs)
-                }
-                _ => record::<N, NoCheckpointing>(op, inputs),
-            };
-            let output = DispatchTensorKind::Flex(BackendTensor::Autodiff(output));
-            DispatchTensorKind::Autodiff(Box::new(output))
-        }
+    let DispatchAutodiffContext::Enabled(strategy) = context else {
+        return call_plain(inputs, |inputs| op.forward(inputs).0);
     };
+    let inputs = inputs.map(tracked);
+    let output = match strategy {
+        GradientCheckpointingStrategy::Balanced => record::<N, BalancedCheckpointing>(op, inputs),
+        _ => record::<N, NoCheckpointing>(op, inputs),
+    };
+    let output = DispatchTensorKind::Flex(BackendTensor::Autodiff(output));
+    let kind = DispatchTensorKind::Autodiff(Box::new(output));
     Ok(Tensor::from_dispatch(DispatchTensor {
         kind,
         autodiff: context,
     }))
+}
+
+/// Runs an operation without gradient, or returns its inputs when one of them is tracked or not an
+/// `f32` tensor of the CPU.
+pub(crate) fn call_plain<const N: usize, const D: usize>(
+    inputs: [DispatchTensor; N],
+    run: impl FnOnce(&[CpuTensor; N]) -> CpuTensor,
+) -> Result<Tensor<D>, [DispatchTensor; N]> {
+    let plain = |t: &DispatchTensor| matches!(t.autodiff, DispatchAutodiffContext::Disabled);
+    if !inputs
+        .iter()
+        .all(|tensor| plain(tensor) && is_cpu_f32(tensor))
+    {
+        return Err(inputs);
+    }
+    let output = run(&inputs.map(|tensor| contiguous(untracked(tensor))));
+    let kind = DispatchTensorKind::Flex(BackendTensor::Float(output));
+    let autodiff = DispatchAutodiffContext::Disabled;
+    Ok(Tensor::from_dispatch(DispatchTensor { kind, autodiff }))
 }
 
 /// Whether [`call`] would run an operation of this tensor alone.
