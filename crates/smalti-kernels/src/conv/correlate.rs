@@ -23,8 +23,11 @@ use crate::gemm::scratch::{Shared, with_scratch};
 /// Steps between two visits of the output, about.
 const DEPTH: usize = 320;
 
-/// Values of planes that a block of pixels may fill: half a megabyte.
-const PLANE_VALUES: usize = 1 << 17;
+/// Packed weights that are used together while they stay in the second cache: 160 kilobytes.
+const WEIGHT_VALUES: usize = 40 << 10;
+
+/// Values of planes that a block of pixels may fill: a quarter of a megabyte.
+const PLANE_VALUES: usize = 1 << 16;
 
 /// Weights as the kernel sees them: output o, input c and tap t (row-major over the windows' taps) is
 /// `data[o · out_stride + c · in_stride + taps[t]]`.
@@ -330,19 +333,28 @@ impl Group<'_> {
                 lanes,
             }
         };
+        let rows = (WEIGHT_VALUES / self.offsets.len().max(1)).max(1);
+        let tiles_at_once = rows.div_ceil(outer::max_rows(self.plan.simd));
+        for first in (tiles[0]..tiles[1]).step_by(tiles_at_once) {
+            let last = (first + tiles_at_once).min(tiles[1]);
+            for r in (0..runs).step_by(2) {
+                self.pair([run(r), run(r + 1)], [first, last]);
+            }
+        }
+    }
+
+    /// Two runs of pixels against output tiles `tiles[0]..tiles[1]`.
+    fn pair(&self, runs: [Run; 2], tiles: [usize; 2]) {
         let places = self.plan.work.places;
-        let contiguous = places.column == 1 && places.row == windows.out_width;
-        for r in (0..runs).step_by(2) {
-            let pair = [run(r), run(r + 1)];
-            let at = pair.map(|run| self.place(run));
-            for t in tiles[0]..tiles[1] {
-                if contiguous {
-                    let channel = self.plan.tiles[t].0 * places.channel;
-                    let c = at.map(|at| at.wrapping_add(channel));
-                    self.run_tile(t, pair, c, (places.channel, self.index > 0));
-                } else {
-                    self.scattered_tile(t, pair);
-                }
+        let contiguous = places.column == 1 && places.row == self.plan.work.windows.out_width;
+        let at = runs.map(|run| self.place(run));
+        for t in tiles[0]..tiles[1] {
+            if contiguous {
+                let channel = self.plan.tiles[t].0 * places.channel;
+                let c = at.map(|at| at.wrapping_add(channel));
+                self.run_tile(t, runs, c, (places.channel, self.index > 0));
+            } else {
+                self.scattered_tile(t, runs);
             }
         }
     }
@@ -362,7 +374,7 @@ impl Group<'_> {
     fn scattered_tile(&self, t: usize, runs: [Run; 2]) {
         const WIDTH: usize = 32;
         let places = self.plan.work.places;
-        let mut values = [0.0; 14 * WIDTH];
+        let mut values = [0.0; outer::MAX_ROWS * WIDTH];
         let at = values.as_mut_ptr();
         self.run_tile(t, runs, [at, at.wrapping_add(WIDTH / 2)], (WIDTH, false));
         let width = self.plan.work.windows.out_width;

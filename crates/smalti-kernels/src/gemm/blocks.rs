@@ -16,7 +16,7 @@ use crate::Simd;
 const DEPTH: usize = 256;
 
 /// Rows and columns of C in a block, at most: packing is then a few percent of the multiplying.
-const BLOCK: [usize; 2] = [280, 256];
+const BLOCK: [usize; 2] = [276, 256];
 
 pub(super) fn multiply(simd: Simd, product: &Product, c: Shared, c_stride: usize) {
     let (m, n) = (product.a.rows, product.b.cols);
