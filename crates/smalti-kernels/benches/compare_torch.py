@@ -8,6 +8,7 @@ machine meets both. Printed are medians, and the median of the rounds' ratios: o
 PyTorch took longer.
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ["RAYON_NUM_THREADS"]))
 torch.manual_seed(0)
 
 
@@ -59,11 +60,44 @@ def group_norm(batch, channels, side):
     return both(f"group norm {{}} {batch},{channels},{side},{side}", run, *inputs)
 
 
+def soft_loss(logits, targets):
+    return -(targets * F.log_softmax(logits, -1)).sum(-1)
+
+
+def attention(heads, length, width):
+    inputs = [torch.randn(1, heads, length, width) for _ in range(3)]
+    run = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return both(f"attention {{}} {heads},{length},{width}", run, *inputs)
+
+
+def decoding():
+    q, k, v = torch.randn(1, 256, 1, 64), *[torch.randn(1, 256, 256, 64) for _ in range(2)]
+    return free(lambda: F.scaled_dot_product_attention(q, k[:, :, :200], v[:, :, :200]))
+
+
+def adamw():
+    parameter = torch.nn.Parameter(torch.randn(4 << 20))
+    parameter.grad = torch.randn(4 << 20)
+    optimiser = torch.optim.AdamW([parameter], 1e-4, (0.9, 0.95), weight_decay=1e-4, fused=True)
+    return lambda: optimiser.step()
+
+
 def cases():
     yield "nearest 65536x16 for 4096", nearest(65536, 16, 4096)
     yield "nearest 512x64 for 16384", nearest(512, 64, 16384)
     for shape in (4, 128, 64), (32, 32, 32), (64, 128, 4):
         yield from group_norm(*shape).items()
+    norm = lambda x, g, b: F.layer_norm(x, (256,), g, b)
+    inputs = torch.randn(4096, 256), torch.randn(256), torch.randn(256)
+    yield from both("layer norm {} 4096,256", norm, *inputs).items()
+    yield from both("gelu {} 4096,1024", F.gelu, torch.randn(4096, 1024)).items()
+    targets = torch.rand(1024, 4096) / 4096
+    loss = lambda x: soft_loss(x, targets)
+    yield from both("cross entropy {} 1024,4096", loss, torch.randn(1024, 4096)).items()
+    yield from attention(256, 64, 32).items()
+    yield from attention(64, 256, 64).items()
+    yield "decode 256 heads, 200 of 256, 64", decoding()
+    yield "adamw 4194304", adamw()
 
 
 def main():

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Forward is split over heads and blocks of queries, backward over heads; every sum runs in a fixed
-//! order, so results do not depend on the number of threads. [`decode`] is the single query of
+//! order, so results do not depend on the number of threads. [`decode()`] is the single query of
 //! step-by-step generation against a cache.
 
 mod backward;

@@ -16,6 +16,8 @@ pub mod layer_norm;
 mod math;
 mod moments;
 pub mod nearest;
+#[cfg(test)]
+mod noise;
 pub mod simd;
 pub mod softmax;
 mod tile;

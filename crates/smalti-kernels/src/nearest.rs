@@ -20,7 +20,7 @@
 //! # State
 //!
 //! [`CodebookIndex`] copies the codes into panels of 32 once; it must be rebuilt when codes change,
-//! which costs about as much as searching for thirty queries.
+//! which costs about as much as searching for three hundred queries.
 
 mod decide;
 mod panels;

@@ -100,17 +100,23 @@ pub(crate) fn largest<V: Lanes>(values: &[f32]) -> f32 {
 pub(crate) fn exponentials<V: Lanes>(input: &[f32], shift: f32, output: &mut [f32]) -> f32 {
     let shift = V::splat(shift);
     let mut sum = V::splat(0.0);
-    let mut from = input.chunks_exact(V::N);
-    let mut to = output.chunks_exact_mut(V::N);
-    for (x, y) in (&mut from).zip(&mut to) {
-        let e = exp(V::load(x) - shift);
+    for (x, y) in input.chunks(V::N).zip(output.chunks_mut(V::N)) {
+        let e = exp(V::load_part(x, f32::NEG_INFINITY) - shift);
         sum = sum + e;
-        e.store(y);
+        e.store_part(y);
     }
-    if !from.remainder().is_empty() {
-        let e = exp(V::load_part(from.remainder(), f32::NEG_INFINITY) - shift);
+    sum.sum()
+}
+
+/// Replaces each number by `e^(x - shift)` and returns the sum.
+#[inline(always)]
+pub(crate) fn exponentials_in_place<V: Lanes>(values: &mut [f32], shift: f32) -> f32 {
+    let shift = V::splat(shift);
+    let mut sum = V::splat(0.0);
+    for part in values.chunks_mut(V::N) {
+        let e = exp(V::load_part(part, f32::NEG_INFINITY) - shift);
         sum = sum + e;
-        e.store_part(to.into_remainder());
+        e.store_part(part);
     }
     sum.sum()
 }

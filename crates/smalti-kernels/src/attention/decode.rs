@@ -38,10 +38,10 @@ pub fn decode(
     decode_on(Simd::active(), shape, query, [keys, values], output);
 }
 
-/// [`decode`] with the instructions of `simd`, keys and values in one argument.
+/// [`decode()`] with the instructions of `simd`, keys and values in one argument.
 ///
 /// # Panics
-/// As [`decode`].
+/// As [`decode()`].
 pub fn decode_on(
     simd: Simd,
     shape: &DecodeShape,

@@ -3,7 +3,7 @@
 use super::blocks::{Size, copy_padded, multiply, padded, transpose};
 use super::{Attention, BLOCK, Inputs};
 use crate::lanes::{Kernel, Lanes};
-use crate::softmax::{exponentials, largest, scale};
+use crate::softmax::{exponentials_in_place, largest, scale};
 use crate::tile::Left;
 
 pub(super) struct Forward<'a> {
@@ -100,24 +100,21 @@ impl State {
     /// Turns the scores of a row, of which the first `seen` count, into weights.
     #[inline(always)]
     fn weigh<V: Lanes>(&mut self, row: usize, seen: usize, stride: usize) {
-        let scores = &mut self.scores[row * BLOCK..][..BLOCK];
-        scores[seen..].fill(f32::NEG_INFINITY);
-        let before = self.maxima[row];
-        let highest = largest::<V>(scores);
-        // A NaN among the scores must not be lost in this comparison.
-        let now = if highest <= before { before } else { highest };
-        if now == f32::NEG_INFINITY {
-            scores.fill(0.0);
+        let (scores, hidden) = self.scores[row * BLOCK..][..BLOCK].split_at_mut(seen);
+        hidden.fill(0.0);
+        if seen == 0 {
             return;
         }
-        if now != before {
+        let (before, highest) = (self.maxima[row], largest::<V>(scores));
+        // A NaN among the scores must not be lost in this comparison.
+        let now = if highest <= before { before } else { highest };
+        // Nothing is there to correct where these are the first scores of the row.
+        if now != before && before != f32::NEG_INFINITY {
             let correction = (before - now).exp();
             self.totals[row] *= correction;
             scale::<V>(&mut self.sums[row * stride..][..stride], correction);
-            self.maxima[row] = now;
         }
-        let mut weights = [0.0; BLOCK];
-        self.totals[row] += exponentials::<V>(scores, now, &mut weights);
-        scores.copy_from_slice(&weights);
+        self.maxima[row] = now;
+        self.totals[row] += exponentials_in_place::<V>(scores, now);
     }
 }

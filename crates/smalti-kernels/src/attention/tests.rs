@@ -1,16 +1,5 @@
 use super::*;
-
-/// Reproducible numbers in [-2, 2).
-fn noise(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 24) as f32 * 4.0 - 2.0
-    };
-    (0..count).map(|_| next()).collect()
-}
+use crate::noise::noise;
 
 fn shapes() -> Vec<Attention> {
     let shape = |[heads, queries, keys, head_dim]: [usize; 4], mask| {
@@ -196,14 +185,14 @@ fn the_reference_gradient_is_the_slope_of_the_output() {
     let step = 1.0 / 1024.0;
     let fields: [fn(&mut Data) -> &mut Vec<f32>; 3] = [|d| &mut d.q, |d| &mut d.k, |d| &mut d.v];
     for (field, want) in fields.iter().zip([&want.q, &want.k, &want.v]) {
-        for i in 0..want.len() {
+        for (i, want) in want.iter().enumerate() {
             let middle = field(&mut data)[i];
             field(&mut data)[i] = middle + step;
             let above = loss(&data);
             field(&mut data)[i] = middle - step;
             let slope = (above - loss(&data)) / (2.0 * f64::from(step));
             field(&mut data)[i] = middle;
-            assert!((slope - want[i]).abs() < 1e-5, "{slope} for {}", want[i]);
+            assert!((slope - want).abs() < 1e-5, "{slope} for {want}");
         }
     }
 }

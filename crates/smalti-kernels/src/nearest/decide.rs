@@ -41,7 +41,7 @@ impl<'a> Bounds<'a> {
             .iter_mut()
             .zip(minima)
             .zip(&self.panels.chunk_radius);
-        let mut largest = 0.0_f64;
+        let mut largest = f64::from(length);
         for ((error, minimum), radius) in chunks {
             let radius = f64::from(*radius);
             let magnitude = radius * (radius / 2.0 + f64::from(length));

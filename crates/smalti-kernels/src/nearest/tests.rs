@@ -1,19 +1,6 @@
 use super::scan::exact_score;
 use super::*;
-
-/// Reproducible numbers, roughly normal.
-fn noise(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
-    };
-    (0..count)
-        .map(|_| (next() + next() + next()) * 2.0)
-        .collect()
-}
+use crate::noise::noise;
 
 /// Every code in f64, first index first.
 fn reference(codes: &[f32], query: &[f32], metric: Metric) -> (u32, f64, f64) {
@@ -145,6 +132,11 @@ fn very_large_very_small_and_uneven_numbers() {
             }
         }
     }
+    // The centred query overflows while the codes around the mean are zero.
+    let index = CodebookIndex::new(&[-3e38; 8], 4, Metric::Euclidean).unwrap();
+    let mut got = [7];
+    index.search(&[3e38; 4], &mut got).unwrap();
+    assert_eq!(got, [0]);
     let mut codes = noise(300 * 6, 11);
     for (k, code) in codes.chunks_exact_mut(6).enumerate() {
         let scale = if k % 3 == 0 { 1e6 } else { 1e-3 };
