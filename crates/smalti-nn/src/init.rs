@@ -53,7 +53,8 @@ impl Init {
     /// The given numbers.
     pub fn given<const D: usize>(&self, shape: [usize; D], values: Vec<f32>) -> Param<Tensor<D>> {
         let tensor = Tensor::from_data(TensorData::new(values, Shape::from(shape)), &self.device);
-        Param::initialized(ParamId::new(), tensor.require_grad())
+        let tensor = if self.device.is_autodiff() { tensor.require_grad() } else { tensor };
+        Param::initialized(ParamId::new(), tensor)
     }
 
     /// The given numbers, as state that no gradient reaches.

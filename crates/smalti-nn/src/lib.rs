@@ -38,6 +38,6 @@ pub use layer_norm::{LayerNorm, layer_norm};
 pub use linear::{BatchLinear, Linear, linear};
 pub use noise::Noise;
 pub use resample::{Downsample, Upsample};
-pub use residual_block::ResidualBlock;
+pub use residual_block::{ResidualBlock, ResidualBlockConfig};
 pub use spatial_attention::SpatialAttention;
 pub use transformer::{Transformer, TransformerCache, TransformerConfig};

@@ -9,6 +9,10 @@ use burn::tensor::{Shape, Tensor};
 use rayon::prelude::*;
 use smalti_kernels::gemm::{Matrix, MatrixMut, Product, gemm};
 
+/// On the CPU a row's result does not depend on how many rows there are, as long as there are at most
+/// this many, or always more.
+pub use smalti_kernels::gemm::FEW_ROWS;
+
 use crate::Init;
 use crate::hook::{self, CpuOp, CpuTensor, cpu_tensor, dims, elements};
 

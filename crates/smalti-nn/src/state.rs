@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use burn::backend::DispatchDevice;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Shape, Tensor, TensorData};
 use pytorch_reader::PytorchReader;
@@ -74,7 +75,7 @@ impl Weights {
     /// # Errors
     /// When a name is missing or unexpected, or a shape differs; all such are listed.
     pub fn load_into<M: Module>(mut self, module: M) -> Result<M, WeightsError> {
-        let mut loader = Loader { arrays: &mut self.0, path: Vec::new(), problems: Vec::new() };
+        let mut loader = Loader { arrays: &mut self.0, path: ParameterPath::default(), problems: Vec::new() };
         let module = module.map(&mut loader);
         let mut problems = loader.problems;
         problems.extend(self.0.iter().map(|(name, a)| format!("unexpected: {name} {:?}", a.shape)));
@@ -204,21 +205,33 @@ fn floats(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     }
 }
 
-/// The dotted path of the parameter being visited.
+/// The dotted name of the parameter that a visitor or mapper is at.
 ///
 /// The variant of an enum is left out: `quantizer.codebooks.0.weight`, whatever the quantizer.
-fn enter(path: &mut Vec<Option<String>>, name: &str, container: &str) {
-    path.push((!container.starts_with("Enum:")).then(|| name.to_owned()));
-}
+#[derive(Debug, Default)]
+pub struct ParameterPath(Vec<Option<String>>);
 
-fn dotted(path: &[Option<String>]) -> String {
-    path.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(".")
+impl ParameterPath {
+    /// To be called in `enter_module`.
+    pub fn enter(&mut self, name: &str, container: &str) {
+        self.0.push((!container.starts_with("Enum:")).then(|| name.to_owned()));
+    }
+
+    /// To be called in `exit_module`.
+    pub fn exit(&mut self) {
+        self.0.pop();
+    }
+
+    /// The name.
+    pub fn name(&self) -> String {
+        self.0.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(".")
+    }
 }
 
 #[derive(Default)]
 struct Collector {
     arrays: BTreeMap<String, Array>,
-    path: Vec<Option<String>>,
+    path: ParameterPath,
 }
 
 impl ModuleVisitor for Collector {
@@ -226,15 +239,15 @@ impl ModuleVisitor for Collector {
         let tensor = param.val();
         let shape = tensor.dims().to_vec();
         let values = host_values(tensor);
-        self.arrays.insert(dotted(&self.path), Array { shape, values });
+        self.arrays.insert(self.path.name(), Array { shape, values });
     }
 
     fn enter_module(&mut self, name: &str, container: &str) {
-        enter(&mut self.path, name, container);
+        self.path.enter(name, container);
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
+        self.path.exit();
     }
 }
 
@@ -243,15 +256,20 @@ pub fn host_values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().try_into_vec().expect("converted to f32 just now")
 }
 
+/// Whether a tensor is on the CPU backend, where its numbers can be worked on as a slice.
+pub fn on_cpu<const D: usize>(tensor: &Tensor<D>) -> bool {
+    matches!(tensor.device().inner().as_dispatch(), DispatchDevice::Flex(_))
+}
+
 struct Loader<'a> {
     arrays: &'a mut BTreeMap<String, Array>,
-    path: Vec<Option<String>>,
+    path: ParameterPath,
     problems: Vec<String>,
 }
 
 impl ModuleMapper for Loader<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let name = dotted(&self.path);
+        let name = self.path.name();
         let expected = param.val().dims();
         match self.arrays.remove(&name) {
             None => self.problems.push(format!("missing: {name} {expected:?}")),
@@ -267,11 +285,11 @@ impl ModuleMapper for Loader<'_> {
     }
 
     fn enter_module(&mut self, name: &str, container: &str) {
-        enter(&mut self.path, name, container);
+        self.path.enter(name, container);
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
+        self.path.exit();
     }
 }
 

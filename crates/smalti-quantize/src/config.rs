@@ -12,7 +12,7 @@ use crate::{
 
 /// One value for all depths, or one for each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected one whole number, or a list of one for each depth")]
 pub enum PerDepth<T> {
     /// The same everywhere.
     All(T),
@@ -39,6 +39,14 @@ impl InvalidQuantizer {
     pub(crate) fn unless_empty(problems: Vec<String>) -> Result<(), Self> {
         if problems.is_empty() { Ok(()) } else { Err(Self(problems)) }
     }
+}
+
+/// What is wrong with a number of codes.
+pub(crate) fn check_size(codebook_size: usize) -> Option<String> {
+    // Ids are 32-bit integers on every device.
+    let valid = 1..=i32::MAX as usize;
+    (!valid.contains(&codebook_size))
+        .then(|| format!("codebook_size must be at least 1 and below 2^31, got {codebook_size}"))
 }
 
 /// Which quantizer, with its own fields.
@@ -72,6 +80,14 @@ impl QuantizerConfig {
             Self::Vector(config) => AnyQuantizer::Vector(config.build(init)?),
             Self::Residual(config) => AnyQuantizer::Residual(config.build(init)?),
         })
+    }
+
+    /// Latent positions, in each direction, that are quantized as one vector.
+    pub fn fold(&self) -> usize {
+        match self {
+            Self::Vector(_) => 1,
+            Self::Residual(config) => config.fold,
+        }
     }
 
     /// Channels of the latents that it quantizes.

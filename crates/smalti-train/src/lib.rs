@@ -1,1 +1,35 @@
 //! Losses, the two training stages, checkpoints, the run directory and the report.
+//!
+//! [`RunConfig`] says what to train; [`run::train`] carries it out in a run directory and tells an
+//! [`Observer`] how it goes. Stage 1 ([`tokenizer`]) trains an autoencoder, stage 2 ([`generator`])
+//! a generator on its codes; both are a [`trainer::Stage`] that the one loop in [`trainer`] drives.
+//! Everything random is a function of the seed and the step, so a run that was interrupted and
+//! resumed equals one that was not, bit for bit on the CPU.
+
+pub mod average;
+pub mod checkpoint;
+pub mod config;
+pub mod error;
+pub mod evaluation;
+pub mod generator;
+pub mod gradients;
+pub mod journal;
+pub mod loss;
+pub mod model_dir;
+pub mod observer;
+pub mod optimizer;
+pub mod report;
+pub mod run;
+pub mod run_report;
+pub mod samples;
+pub mod schedule;
+pub mod tokenizer;
+pub mod tokens;
+pub mod trainer;
+
+pub use config::{GeneratorRun, RunConfig, TokenizerRun};
+pub use error::TrainError;
+pub use evaluation::{Evaluation, evaluate};
+pub use model_dir::{GeneratorModel, TokenizerModel};
+pub use observer::{Observer, Silent};
+pub use run::{RunOutcome, train};

@@ -1,0 +1,365 @@
+//! What to train: the whole of a run, as a TOML file states it.
+//!
+//! Unknown fields are refused, and [`RunConfig::validate`] lists every problem at once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use smalti_data::{DatasetConfig, PreprocessPair, Split};
+use smalti_models::autoencoder::AutoencoderConfig;
+use smalti_models::generators::rq_transformer::config::{Sharing, StackConfig};
+use smalti_models::generators::sampling::SamplingConfig;
+
+use crate::average::AverageConfig;
+use crate::error::TrainError;
+use crate::loss::ReconstructionLoss;
+use crate::optimizer::OptimizerConfig;
+use crate::schedule::Schedule;
+
+/// A run of either stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum RunConfig {
+    /// Stage 1: an autoencoder with discrete latents.
+    Tokenizer(Box<TokenizerRun>),
+    /// Stage 2: a generator of its codes.
+    Generator(Box<GeneratorRun>),
+}
+
+/// Which images to learn from and which to measure on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Where the images are.
+    pub source: DatasetConfig,
+    /// Which of them are learned from.
+    pub train: Split,
+    /// Which of them are measured on.
+    pub eval: Split,
+    /// Where the images that are measured on are, when elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_source: Option<DatasetConfig>,
+    /// What happens to an image before the network sees it.
+    pub preprocess: PreprocessPair,
+    /// Whether one broken file ends the run instead of being skipped and named.
+    #[serde(default)]
+    pub strict: bool,
+}
+
+/// How long, how much at a time, and when to look.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Images that pass the network together.
+    pub batch_size: usize,
+    /// Batches whose gradients are summed for one step.
+    #[serde(default = "one")]
+    pub accumulate: usize,
+    /// Steps between measurements on the evaluation images; the last step always measures.
+    pub evaluate_every: u64,
+    /// Steps between checkpoints; the last step always writes one.
+    pub checkpoint_every: u64,
+    /// Checkpoints kept, the newest ones.
+    #[serde(default = "two")]
+    pub keep_checkpoints: usize,
+    /// Steps between lines of the journal.
+    #[serde(default = "ten")]
+    pub log_every: u64,
+    /// A moving average of the weights, which evaluation and the finished model use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<AverageConfig>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn two() -> usize {
+    2
+}
+
+fn ten() -> u64 {
+    10
+}
+
+/// Stage 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerRun {
+    /// Determines every random number.
+    #[serde(default)]
+    pub seed: u64,
+    /// The images.
+    pub data: DataConfig,
+    /// The autoencoder.
+    pub model: AutoencoderConfig,
+    /// How the loss `reconstruction` compares images.
+    #[serde(default)]
+    pub reconstruction: ReconstructionLoss,
+    /// The weight of every loss that the model produces, by its name.
+    pub losses: BTreeMap<String, f64>,
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate over time.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// How long and when to look.
+    pub training: TrainingConfig,
+}
+
+/// What a generator is conditioned on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConditionKind {
+    /// Nothing.
+    Unconditional,
+    /// The class of the image.
+    Class,
+}
+
+/// How codes become vectors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum EmbeddingKind {
+    /// Through the tokenizer's frozen codebook.
+    Tokenizer {
+        /// Whether a depth sees the sum of the code vectors before it, rather than the last alone.
+        #[serde(default = "yes")]
+        cumulative: bool,
+    },
+    /// Through tables of the generator's own.
+    Own {
+        /// Whether all depths share one table.
+        tables: Sharing,
+    },
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The shape of an RQ-Transformer, but for what follows from the tokenizer and the classes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GeneratorShape {
+    /// Width of both transformers.
+    pub embed_dim: usize,
+    /// What images are conditioned on.
+    pub condition: ConditionKind,
+    /// How codes become vectors.
+    pub embedding: EmbeddingKind,
+    /// Whether one classifier serves all depths.
+    #[serde(default)]
+    pub classifier: Sharing,
+    /// The transformer over positions.
+    pub body: StackConfig,
+    /// The transformer over depths.
+    pub head: StackConfig,
+    /// Probability of dropping an element of the body's input in training.
+    #[serde(default)]
+    pub embedding_dropout: f64,
+}
+
+/// What the generator should say at each code.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum TargetConfig {
+    /// The tokenizer's code.
+    Hard {},
+    /// The distribution over codes, `softmax(−‖r − e‖² / temperature)`.
+    Soft {
+        /// Of the distribution; 0.5 in the paper.
+        temperature: f64,
+        /// Whether the codes shown are drawn from that distribution at every visit, rather than the
+        /// nearest ones.
+        stochastic: bool,
+    },
+}
+
+/// Stage 2.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GeneratorRun {
+    /// Determines every random number.
+    #[serde(default)]
+    pub seed: u64,
+    /// The folder of the trained tokenizer.
+    pub tokenizer: PathBuf,
+    /// The images whose codes are learned.
+    pub data: DataConfig,
+    /// Whether every image is also learned mirrored.
+    #[serde(default)]
+    pub mirror: bool,
+    /// The generator.
+    pub model: GeneratorShape,
+    /// What it should say.
+    pub targets: TargetConfig,
+    /// How images are sampled from it, unless asked otherwise.
+    #[serde(default)]
+    pub sampling: SamplingConfig,
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate over time.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// How long and when to look.
+    pub training: TrainingConfig,
+}
+
+impl RunConfig {
+    /// Reads a configuration file, after setting the given `key.path = value` pairs in it.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is malformed or invalid.
+    pub fn read(path: &Path, settings: &[String]) -> Result<Self, TrainError> {
+        let text = std::fs::read_to_string(path).map_err(TrainError::io("read", path))?;
+        Self::parse(&text, settings, path)
+    }
+
+    /// [`read`](Self::read) of a text; `path` names it in errors.
+    ///
+    /// # Errors
+    /// When the text is malformed or invalid.
+    pub fn parse(text: &str, settings: &[String], path: &Path) -> Result<Self, TrainError> {
+        let syntax = |reason: String| TrainError::ConfigSyntax { path: path.into(), reason };
+        let config: Self = if settings.is_empty() {
+            toml::from_str(text).map_err(|e| syntax(e.to_string()))?
+        } else {
+            let mut table: toml::Table = toml::from_str(text).map_err(|e| syntax(e.to_string()))?;
+            for setting in settings {
+                apply(&mut table, setting).map_err(syntax)?;
+            }
+            table.try_into().map_err(|e: toml::de::Error| syntax(e.to_string()))?
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The configuration as TOML.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("a configuration is made of tables, numbers and strings")
+    }
+
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// Lists all problems.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let problems = match self {
+            Self::Tokenizer(run) => run.problems(),
+            Self::Generator(run) => run.problems(),
+        };
+        if problems.is_empty() { Ok(()) } else { Err(TrainError::Config(problems)) }
+    }
+
+    /// The part that both stages have.
+    pub fn training(&self) -> &TrainingConfig {
+        match self {
+            Self::Tokenizer(run) => &run.training,
+            Self::Generator(run) => &run.training,
+        }
+    }
+
+    /// The learning rate over time.
+    pub fn schedule(&self) -> Schedule {
+        match self {
+            Self::Tokenizer(run) => run.schedule,
+            Self::Generator(run) => run.schedule,
+        }
+    }
+}
+
+impl TokenizerRun {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = shared_problems(&self.data, &self.training, &self.optimizer);
+        if let Err(invalid) = self.model.validate() {
+            problems.extend(invalid.0.into_iter().map(|p| format!("model.{p}")));
+        }
+        let factor = self.model.factor();
+        if let Some((width, height)) = self.data.preprocess.train.output_size()
+            && !(width.is_multiple_of(factor) && height.is_multiple_of(factor))
+        {
+            problems.push(format!("data.preprocess gives images of {width}x{height}, which the factor {factor} of the network does not divide"));
+        }
+        problems
+    }
+}
+
+impl GeneratorRun {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = shared_problems(&self.data, &self.training, &self.optimizer);
+        if let TargetConfig::Soft { temperature, .. } = self.targets
+            && !(temperature > 0.0 && temperature.is_finite())
+        {
+            problems.push(format!("targets: temperature must be positive, got {temperature}"));
+        }
+        problems
+    }
+}
+
+fn shared_problems(data: &DataConfig, training: &TrainingConfig, optimizer: &OptimizerConfig) -> Vec<String> {
+    let mut problems = optimizer.problems();
+    if let Err(error) = data.preprocess.validate() {
+        problems.push(format!("data.{error}"));
+    }
+    for (name, value) in [
+        ("steps", training.steps),
+        ("batch_size", training.batch_size as u64),
+        ("accumulate", training.accumulate as u64),
+        ("evaluate_every", training.evaluate_every),
+        ("checkpoint_every", training.checkpoint_every),
+        ("keep_checkpoints", training.keep_checkpoints as u64),
+        ("log_every", training.log_every),
+    ] {
+        if value == 0 {
+            problems.push(format!("training: {name} must be at least 1, got 0"));
+        }
+    }
+    if let Some(average) = training.average
+        && !(average.decay > 0.0 && average.decay < 1.0)
+    {
+        problems.push(format!("training.average: decay must lie between 0 and 1, got {}", average.decay));
+    }
+    problems
+}
+
+/// Sets `key.path=value` in a table. The value is TOML; what is not is taken as a string.
+fn apply(table: &mut toml::Table, setting: &str) -> Result<(), String> {
+    let (path, value) = setting.split_once('=').ok_or_else(|| format!("--set {setting}: expected key.path=value"))?;
+    let value = value.trim();
+    let value = toml::from_str::<toml::Table>(&format!("value = {value}"))
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let mut keys: Vec<&str> = path.split('.').map(str::trim).collect();
+    let last = keys.pop().filter(|key| !key.is_empty()).ok_or_else(|| format!("--set {setting}: the key is empty"))?;
+    let mut place = table;
+    for key in keys {
+        let entry = place.entry(key.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        place = entry.as_table_mut().ok_or_else(|| format!("--set {setting}: {key} is not a table"))?;
+    }
+    place.insert(last.to_owned(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_reach_nested_keys_and_guess_strings() {
+        let mut table: toml::Table = toml::from_str("[training]\nsteps = 5").unwrap();
+        for setting in ["training.steps = 7", "seed=3", "tokenizer=runs/a/model", "optimizer.betas=[0.5, 0.9]"] {
+            apply(&mut table, setting).unwrap();
+        }
+        assert_eq!(table["training"]["steps"].as_integer(), Some(7));
+        assert_eq!(table["seed"].as_integer(), Some(3));
+        assert_eq!(table["tokenizer"].as_str(), Some("runs/a/model"));
+        assert_eq!(table["optimizer"]["betas"][0].as_float(), Some(0.5));
+        assert!(apply(&mut table, "seed.x=1").unwrap_err().contains("seed is not a table"));
+        assert!(apply(&mut table, "nothing").unwrap_err().contains("key.path=value"));
+    }
+}

@@ -1,0 +1,103 @@
+//! What can go wrong in training.
+
+use std::path::{Path, PathBuf};
+
+use smalti_data::{DataError, TokenFileError};
+use smalti_metrics::MetricError;
+use smalti_models::autoencoder::InvalidAutoencoder;
+use smalti_models::generators::rq_transformer::GenerateError;
+use smalti_models::generators::rq_transformer::config::InvalidGenerator;
+use smalti_nn::state::WeightsError;
+use smalti_quantize::QuantizeError;
+
+/// Why a training, an evaluation or a conversion ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A configuration file is malformed.
+    #[error("{path}: {reason}")]
+    ConfigSyntax {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says, with the place.
+        reason: String,
+    },
+    /// A configuration is well-formed but impossible.
+    #[error("the configuration is invalid:{}", .0.iter().map(|p| format!("\n  {p}")).collect::<String>())]
+    Config(Vec<String>),
+    /// A file could not be read or written.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A folder is not what it should be.
+    #[error("{path}: {problem}")]
+    Layout {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A loss or gradient is NaN or infinite.
+    #[error("{term} became {value} at step {step}; {kept}")]
+    NonFinite {
+        /// The loss or gradient.
+        term: String,
+        /// Its value.
+        value: f32,
+        /// The step.
+        step: u64,
+        /// Where the last good state is.
+        kept: String,
+    },
+    /// Images or folders.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Token files.
+    #[error(transparent)]
+    Tokens(#[from] TokenFileError),
+    /// Weights of a model or a checkpoint.
+    #[error("{path}: {source}")]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: WeightsError,
+    },
+    /// Latents or codes.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
+    /// Measures.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
+    /// An autoencoder that cannot be built.
+    #[error(transparent)]
+    Autoencoder(#[from] InvalidAutoencoder),
+    /// A generator that cannot be built.
+    #[error(transparent)]
+    Generator(#[from] InvalidGenerator),
+    /// Images that cannot be generated.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    /// The caller asked to stop, and there was nothing to keep.
+    #[error("stopped before anything was done")]
+    Stopped,
+}
+
+impl TrainError {
+    pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Self + 'a {
+        move |source| Self::Io { action, path: path.into(), source }
+    }
+
+    pub(crate) fn weights(path: &Path) -> impl FnOnce(WeightsError) -> Self + '_ {
+        move |source| Self::Weights { path: path.into(), source }
+    }
+
+    pub(crate) fn layout(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Layout { path: path.into(), problem: problem.into() }
+    }
+}

@@ -1,0 +1,153 @@
+//! How good a tokenizer is: fidelity, rate and use of its codebooks over a whole set of images.
+
+use serde::{Deserialize, Serialize};
+use smalti_data::Image;
+use smalti_metrics::{CodeStatistics, Planes, SsimConfig, psnr_u8, ssim};
+use smalti_models::autoencoder::Autoencoder;
+use smalti_quantize::{CodeSpec, Quantizer};
+
+use crate::error::TrainError;
+use crate::observer::Observer;
+use crate::samples::{to_images, to_tensor};
+
+/// What the codes of one depth say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DepthReport {
+    /// Number of codes.
+    pub codebook_size: usize,
+    /// Fraction of them seen at least once.
+    pub usage: f64,
+    /// 2 to the entropy, in codes.
+    pub perplexity: f64,
+    /// Bits per code.
+    pub entropy_bits: f64,
+}
+
+/// Measures over a set of images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Images measured.
+    pub images: usize,
+    /// Mean of the images' PSNR on 8-bit RGB, in dB.
+    pub psnr_db: f64,
+    /// Mean of the images' SSIM (7×7 uniform window, 8-bit RGB; images of at least 7×7 pixels).
+    pub ssim: Option<f64>,
+    /// Bits of the codes at a fixed rate for each pixel.
+    pub bits_per_pixel: f64,
+    /// Bits of the codes for each pixel, each depth coded with its own frequencies.
+    pub entropy_bits_per_pixel: f64,
+    /// Fraction of all codes of all codebooks seen at least once; a shared codebook counts once.
+    pub usage: f64,
+    /// One entry for each depth.
+    pub depths: Vec<DepthReport>,
+}
+
+/// Gathers measures image by image.
+#[derive(Debug)]
+pub struct Meter {
+    spec: CodeSpec,
+    shared: bool,
+    statistics: CodeStatistics,
+    psnr: Vec<f64>,
+    ssim: Vec<f64>,
+    positions: usize,
+    pixels: usize,
+}
+
+impl Meter {
+    /// A meter for codes of `spec`, whose depths share one codebook or not.
+    pub fn new(spec: CodeSpec, shared: bool) -> Self {
+        let statistics = CodeStatistics::new(&spec.codebook_sizes);
+        Self { spec, shared, statistics, psnr: Vec::new(), ssim: Vec::new(), positions: 0, pixels: 0 }
+    }
+
+    /// Adds codes `[batch, depth, height, width]`.
+    ///
+    /// # Errors
+    /// When they do not fit the codebooks.
+    pub fn observe_codes(&mut self, codes: &[u32], shape: [usize; 4]) -> Result<(), TrainError> {
+        self.statistics.observe(codes, shape)?;
+        self.positions += shape[0] * shape[2] * shape[3];
+        Ok(())
+    }
+
+    /// Adds an image with its reconstruction, and returns its PSNR in dB.
+    ///
+    /// # Errors
+    /// When their sizes differ.
+    pub fn observe_pair(&mut self, image: &Image, reconstruction: &Image) -> Result<f64, TrainError> {
+        let psnr = psnr_u8(image.pixels(), reconstruction.pixels())?;
+        self.psnr.push(psnr);
+        self.pixels += image.width() * image.height();
+        if image.width() >= 7 && image.height() >= 7 {
+            let planes = |image: &Image| Planes::from_u8_interleaved(image.pixels(), image.height(), image.width(), 3);
+            self.ssim.push(ssim(&planes(image)?, &planes(reconstruction)?, SsimConfig::uniform7(255.0))?);
+        }
+        Ok(psnr)
+    }
+
+    /// The counts of all codes so far.
+    pub fn statistics(&self) -> &CodeStatistics {
+        &self.statistics
+    }
+
+    /// The measures.
+    pub fn finish(&self) -> Evaluation {
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let depths: Vec<DepthReport> = self
+            .statistics
+            .per_depth()
+            .into_iter()
+            .map(|depth| DepthReport {
+                codebook_size: depth.codebook_size,
+                usage: depth.usage,
+                perplexity: depth.perplexity,
+                entropy_bits: depth.entropy_bits,
+            })
+            .collect();
+        let density = self.positions as f64 / self.pixels as f64;
+        let usage = match self.statistics.shared() {
+            Some(all) if self.shared => all.usage,
+            _ => {
+                let seen: f64 = depths.iter().map(|d| d.usage * d.codebook_size as f64).sum();
+                seen / depths.iter().map(|d| d.codebook_size as f64).sum::<f64>()
+            }
+        };
+        Evaluation {
+            images: self.psnr.len(),
+            psnr_db: mean(&self.psnr),
+            ssim: (!self.ssim.is_empty()).then(|| mean(&self.ssim)),
+            bits_per_pixel: self.spec.bits_per_position() * density,
+            entropy_bits_per_pixel: depths.iter().map(|d| d.entropy_bits).sum::<f64>() * density,
+            usage,
+            depths,
+        }
+    }
+}
+
+/// Reconstructs images of one size and measures; `model` must be untracked.
+///
+/// # Errors
+/// When an image cannot be read or the network gives NaN.
+pub fn evaluate(
+    model: &Autoencoder,
+    images: &[Image],
+    batch_size: usize,
+    observer: &mut dyn Observer,
+) -> Result<(Evaluation, CodeStatistics), TrainError> {
+    let shared = model.quantizer().as_residual().is_some_and(|quantizer| quantizer.config().shared);
+    let mut meter = Meter::new(model.quantizer().spec(), shared);
+    observer.begin("evaluating", "image", images.len() as u64);
+    let device = model.device();
+    for (i, batch) in images.chunks(batch_size).enumerate() {
+        let codes = model.encode(to_tensor(batch, &device))?;
+        meter.observe_codes(&codes.values(), codes.dims())?;
+        let reconstructions = to_images(model.decode(&codes)?)?;
+        for (image, reconstruction) in batch.iter().zip(&reconstructions) {
+            meter.observe_pair(image, reconstruction)?;
+        }
+        observer.advance((i * batch_size + batch.len()) as u64, "");
+    }
+    observer.end();
+    Ok((meter.finish(), meter.statistics))
+}

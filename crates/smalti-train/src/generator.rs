@@ -1,0 +1,279 @@
+//! Stage 2: training a generator on the codes of a tokenizer.
+//!
+//! The codes of all images are computed once ([`tokens`](crate::tokens)). One step: take the codes of a
+//! batch, or draw them anew from the tokenizer's distribution around the kept latents, show them
+//! to the generator, compare its logits with the codes or with those distributions (Lee et al., CVPR
+//! 2022, section 3.2.4), go backward, clip, step.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use smalti_data::{EpochOrder, Image, TokenCache};
+use smalti_models::generators::rq_transformer::config::{CodeInput, CodebookSize, Condition};
+use smalti_models::generators::rq_transformer::{
+    CodeTargets, Conditions, GenerationRequest, GeneratorInput, GeneratorLosses, RqTransformer, RqTransformerConfig,
+};
+use smalti_nn::{Init, Noise};
+use smalti_quantize::folding::unfold;
+use smalti_quantize::{Codes, Quantizer};
+
+use crate::checkpoint::Learner;
+use crate::config::{ConditionKind, EmbeddingKind, GeneratorRun, TargetConfig};
+use crate::error::TrainError;
+use crate::gradients::Gradients;
+use crate::journal::Measures;
+use crate::model_dir::{TokenizerModel, code_embedding};
+use crate::observer::Observer;
+use crate::samples::{save_grid, to_images};
+use crate::trainer::{Stage, read_losses};
+
+/// The kind that checkpoints of this stage carry.
+pub const KIND: &str = "generator";
+/// Samples of each class in a sample picture.
+const SAMPLES: usize = 8;
+/// Classes in a sample picture.
+const SAMPLED_CLASSES: usize = 10;
+
+/// A generator in training.
+#[derive(Debug)]
+pub struct GeneratorStage {
+    config: GeneratorRun,
+    device: Device,
+    learner: Learner<RqTransformer>,
+    tokenizer: TokenizerModel,
+    train: TokenCache,
+    eval: TokenCache,
+    order: Option<(u64, EpochOrder)>,
+}
+
+/// The codes of a batch, their conditions and what the generator should say.
+struct Lesson {
+    input: GeneratorInput,
+    targets: CodeTargets,
+}
+
+impl GeneratorStage {
+    /// A fresh generator on `device` for the codes of `train`.
+    ///
+    /// # Errors
+    /// When the configuration does not fit the codes, or the codes are of another tokenizer.
+    pub fn new(
+        config: &GeneratorRun,
+        tokenizer: TokenizerModel,
+        train: TokenCache,
+        eval: TokenCache,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        train.require_tokenizer(&tokenizer.fingerprint)?;
+        eval.require_tokenizer(&tokenizer.fingerprint)?;
+        if train.len() < config.training.batch_size {
+            let problem = format!("training: batch_size ({}) is larger than the number of images ({})", config.training.batch_size, train.len());
+            return Err(TrainError::Config(vec![problem]));
+        }
+        let device = device.clone().autodiff();
+        let shape = model_config(config, &tokenizer, &train)?;
+        let codes = code_embedding(&shape, tokenizer.network.quantizer());
+        let codes = codes.map(|embedding| burn::module::Module::to_device(embedding, &device));
+        let model = shape.build(codes, &mut Init::new(&device, config.seed))?;
+        let learner = Learner::new(model, config.optimizer.clone(), config.training.average);
+        Ok(Self { config: config.clone(), device, learner, tokenizer, train, eval, order: None })
+    }
+
+    /// The model to keep, untracked.
+    pub fn finished(&self) -> RqTransformer {
+        self.learner.finished()
+    }
+
+    /// The tokenizer and the names of the classes.
+    pub fn into_parts(self) -> (RqTransformer, TokenizerModel, Vec<String>) {
+        let classes = self.train.spec().classes.clone();
+        (self.learner.finished(), self.tokenizer, classes)
+    }
+
+    /// The images of batch `number` of the run.
+    fn batch(&mut self, number: u64) -> Vec<usize> {
+        let size = self.config.training.batch_size;
+        let per_epoch = (self.train.len() / size) as u64;
+        let (epoch, place) = (number / per_epoch, (number % per_epoch) as usize * size);
+        if self.order.as_ref().is_none_or(|(of, _)| *of != epoch) {
+            self.order = Some((epoch, EpochOrder::new(self.train.len(), self.config.seed, epoch)));
+        }
+        let (_, order) = self.order.as_ref().expect("made above");
+        order.indices()[place..place + size].to_vec()
+    }
+
+    fn conditions(&self, cache: &TokenCache, images: &[usize]) -> Conditions {
+        match (self.config.model.condition, cache.labels()) {
+            (ConditionKind::Class, Some(labels)) => Conditions::Classes(images.iter().map(|&i| labels[i]).collect()),
+            _ => Conditions::Unconditional(images.len()),
+        }
+    }
+
+    fn lesson(&self, images: &[usize], noise: &mut Noise) -> Result<Lesson, TrainError> {
+        let conditions = self.conditions(&self.train, images);
+        let inner = self.device.clone().inner();
+        let [_, depth, height, width] = self.train.spec().shape;
+        let TargetConfig::Soft { temperature, stochastic } = self.config.targets else {
+            let codes = Codes::from_values(&self.train.codes_of(images), [images.len(), depth, height, width], &inner);
+            let targets = CodeTargets::Hard(codes.clone());
+            return Ok(Lesson { input: GeneratorInput { codes, conditions }, targets });
+        };
+        let quantizer = self.tokenizer.network.quantizer();
+        let residual = quantizer.as_residual().ok_or_else(|| {
+            TrainError::Config(vec!["targets: soft targets need a residual quantizer; use kind = \"hard\"".into()])
+        })?;
+        let latents = self.train.latents_of(images)?;
+        let channels = latents.len() / (images.len() * height * width);
+        let latents = Tensor::from_data(TensorData::new(latents, [images.len(), channels, height, width]), &inner);
+        let latents = unfold(latents, quantizer.spec().fold);
+        let soft = residual.soft_codes(latents, temperature, stochastic.then_some(noise))?;
+        let targets = stack(soft.targets, images.len(), height * width);
+        let targets = CodeTargets::Soft(Tensor::from_inner(targets));
+        Ok(Lesson { input: GeneratorInput { codes: soft.codes, conditions }, targets })
+    }
+
+    /// The losses of the model to keep over all evaluation codes, in nats for each code.
+    fn validation(&self, model: &RqTransformer) -> Result<(f64, Vec<f64>), TrainError> {
+        let [count, depth, height, width] = self.eval.spec().shape;
+        let indices: Vec<usize> = (0..count).collect();
+        let mut sums = vec![0.0; depth];
+        for images in indices.chunks(self.config.training.batch_size) {
+            let codes = Codes::from_values(&self.eval.codes_of(images), [images.len(), depth, height, width], &model.device());
+            let conditions = self.conditions(&self.eval, images);
+            let targets = CodeTargets::Hard(codes.clone());
+            let losses = model.forward(GeneratorInput { codes, conditions }, None).losses(targets);
+            for (sum, loss) in sums.iter_mut().zip(smalti_nn::state::host_values(losses.per_depth)) {
+                *sum += f64::from(loss) * images.len() as f64;
+            }
+        }
+        let per_depth: Vec<f64> = sums.into_iter().map(|sum| sum / count as f64).collect();
+        Ok((per_depth.iter().sum::<f64>() / depth as f64, per_depth))
+    }
+
+    fn save_samples(&self, model: &RqTransformer, path: &Path) -> Result<(), TrainError> {
+        let rows = sample_rows(model, &self.tokenizer, self.train.spec().classes.len(), &self.config, self.config.seed)?;
+        save_grid(&rows, path)
+    }
+}
+
+/// A few samples for each class (one row each), or one square of them without classes.
+fn sample_rows(
+    model: &RqTransformer,
+    tokenizer: &TokenizerModel,
+    classes: usize,
+    config: &GeneratorRun,
+    seed: u64,
+) -> Result<Vec<Vec<Image>>, TrainError> {
+    let conditions = match config.model.condition {
+        ConditionKind::Unconditional => Conditions::Unconditional(SAMPLES * SAMPLES),
+        ConditionKind::Class => {
+            let shown = 0..classes.min(SAMPLED_CLASSES) as u32;
+            Conditions::Classes(shown.flat_map(|class| [class; SAMPLES]).collect())
+        }
+    };
+    let request = GenerationRequest { sampling: config.sampling.clone(), ..GenerationRequest::new(conditions, seed) };
+    let codes = model.generate(&request, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    let images = to_images(tokenizer.network.decode(&codes)?)?;
+    Ok(images.chunks(SAMPLES).map(<[Image]>::to_vec).collect())
+}
+
+impl Stage for GeneratorStage {
+    fn phase(&self) -> &'static str {
+        "training the generator"
+    }
+
+    fn step(&mut self, step: u64, factor: f64) -> Result<Measures, TrainError> {
+        let accumulate = self.config.training.accumulate as u64;
+        let mut noise = Noise::for_step(self.config.seed, step);
+        let mut gradients = Gradients::default();
+        let mut sum = 0.0;
+        for part in 0..accumulate {
+            let images = self.batch(step * accumulate + part);
+            let Lesson { input, targets } = self.lesson(&images, &mut noise)?;
+            let output = self.learner.model().forward(input, Some(&mut noise));
+            let GeneratorLosses { codes, .. } = output.losses(targets);
+            sum += read_losses(&[("codes", codes.clone())], step)?[0].1;
+            let graph = codes.div_scalar(accumulate as f64).backward();
+            gradients.add(Gradients::of(self.learner.model(), &graph));
+        }
+        let norm = gradients.norm();
+        if !norm.is_finite() {
+            let term = "the norm of the gradients".into();
+            return Err(TrainError::NonFinite { term, value: norm as f32, step, kept: String::new() });
+        }
+        self.learner.step(gradients, norm, factor);
+        Ok(vec![("codes".into(), sum / accumulate as f64), ("gradient_norm".into(), norm)])
+    }
+
+    fn evaluate(&mut self, step: u64, samples: &Path, _observer: &mut dyn Observer) -> Result<Measures, TrainError> {
+        let model = self.finished();
+        let (codes, per_depth) = self.validation(&model)?;
+        self.save_samples(&model, &samples.join(format!("step-{step:08}.png")))?;
+        let mut measures = vec![("codes".to_owned(), codes)];
+        measures.extend(per_depth.into_iter().enumerate().map(|(d, loss)| (format!("codes_depth_{}", d + 1), loss)));
+        Ok(measures)
+    }
+
+    fn save(&self, folder: &Path, step: u64, keep: usize) -> Result<PathBuf, TrainError> {
+        self.learner.save(folder, KIND, step, keep)
+    }
+
+    fn restore(&mut self, path: &Path) -> Result<u64, TrainError> {
+        self.order = None;
+        self.learner.restore(path, KIND, &self.device)
+    }
+}
+
+/// The generator's configuration: the shape from the run, sizes from the tokenizer, classes from the data.
+fn model_config(run: &GeneratorRun, tokenizer: &TokenizerModel, cache: &TokenCache) -> Result<RqTransformerConfig, TrainError> {
+    let shape = run.model.clone();
+    let [_, depth, height, width] = cache.spec().shape;
+    let spec = tokenizer.network.quantizer().spec();
+    let classes = cache.spec().classes.len();
+    if shape.condition == ConditionKind::Class && classes == 0 {
+        let problem = "model: condition is \"class\", but the images have no classes; use sub-folders or labels, or condition = \"unconditional\"";
+        return Err(TrainError::Config(vec![problem.into()]));
+    }
+    let sizes = &spec.codebook_sizes;
+    let codebook_size = match sizes.iter().all(|size| *size == sizes[0]) {
+        true => CodebookSize::Same(sizes[0]),
+        false => CodebookSize::PerDepth(sizes.clone()),
+    };
+    Ok(RqTransformerConfig {
+        height,
+        width,
+        depth,
+        codebook_size,
+        embed_dim: shape.embed_dim,
+        embedding: match shape.embedding {
+            EmbeddingKind::Tokenizer { cumulative } => CodeInput::Tokenizer { code_dim: spec.code_dim, cumulative },
+            EmbeddingKind::Own { tables } => CodeInput::Own { tables },
+        },
+        classifier: shape.classifier,
+        condition: match shape.condition {
+            ConditionKind::Unconditional => Condition::Unconditional {},
+            ConditionKind::Class => Condition::Class { classes },
+        },
+        body: shape.body,
+        head: shape.head,
+        embedding_dropout: shape.embedding_dropout,
+    })
+}
+
+/// Distributions of every depth as `[batch, positions, depth, vocab]`; smaller codebooks are padded with
+/// zeros to the largest.
+fn stack(targets: Vec<Tensor<2>>, batch: usize, positions: usize) -> Tensor<4> {
+    let vocab = targets.iter().map(|t| t.dims()[1]).max().unwrap_or(0);
+    let widened = targets.into_iter().map(|target| {
+        let [rows, size] = target.dims();
+        let target = match vocab - size {
+            0 => target,
+            missing => {
+                let zeros = Tensor::zeros([rows, missing], &target.device());
+                Tensor::cat(vec![target, zeros], 1)
+            }
+        };
+        target.reshape([batch, positions, 1, vocab])
+    });
+    Tensor::cat(widened.collect(), 2)
+}

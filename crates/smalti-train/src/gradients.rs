@@ -1,0 +1,75 @@
+//! Gradients by the name of their parameter.
+//!
+//! Kept apart from burn's graph so that they can be summed over the parts of a large batch, measured,
+//! clipped and handed to the optimiser.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Gradients as Graph, Tensor};
+use smalti_kernels::adam::sum_of_squares;
+use smalti_nn::state::{ParameterPath, host_values, on_cpu};
+
+/// Flat gradients, `[elements]` each, on the device of their parameters.
+#[derive(Debug, Default)]
+pub struct Gradients(BTreeMap<String, Tensor<1>>);
+
+impl Gradients {
+    /// The gradients of all parameters of `module` that the backward pass reached.
+    pub fn of(module: &impl Module, graph: &Graph) -> Self {
+        let mut collector = Collector { graph, path: ParameterPath::default(), found: BTreeMap::new() };
+        module.visit(&mut collector);
+        Self(collector.found)
+    }
+
+    /// Adds the gradients of another part of the batch.
+    pub fn add(&mut self, other: Self) {
+        for (name, grad) in other.0 {
+            let sum = match self.0.remove(&name) {
+                Some(sum) => sum + grad,
+                None => grad,
+            };
+            self.0.insert(name, sum);
+        }
+    }
+
+    /// The gradient of one parameter.
+    pub fn remove(&mut self, name: &str) -> Option<Tensor<1>> {
+        self.0.remove(name)
+    }
+
+    /// The Euclidean norm over all parameters, summed in `f64` in the order of names.
+    pub fn norm(&self) -> f64 {
+        let squares = self.0.values().map(|grad| {
+            if on_cpu(grad) {
+                sum_of_squares(&host_values(grad.clone()))
+            } else {
+                f64::from(grad.clone().square().sum().into_scalar::<f32>())
+            }
+        });
+        squares.sum::<f64>().sqrt()
+    }
+}
+
+struct Collector<'a> {
+    graph: &'a Graph,
+    path: ParameterPath,
+    found: BTreeMap<String, Tensor<1>>,
+}
+
+impl ModuleVisitor for Collector<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = param.val().grad(self.graph) {
+            let elements = grad.dims().iter().product::<usize>();
+            self.found.insert(self.path.name(), grad.reshape([elements]));
+        }
+    }
+
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+}

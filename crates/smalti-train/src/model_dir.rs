@@ -1,0 +1,256 @@
+//! Finished models on disk: self-describing folders.
+//!
+//! A tokenizer is `image_tokenizer.json` + `model.safetensors`; a generator is `image_generator.json` +
+//! `model.safetensors` + the folder `tokenizer/` of the tokenizer whose codes it writes. The
+//! fingerprint is BLAKE3 over the description and the weights; it is checked when a model is read and
+//! stamped into every token file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+use smalti_data::PreprocessPair;
+use smalti_models::autoencoder::{Autoencoder, AutoencoderConfig};
+use smalti_models::generators::rq_transformer::config::{CodeInput, Sharing};
+use smalti_models::generators::rq_transformer::{CodeEmbedding, RqTransformer, RqTransformerConfig};
+use smalti_models::generators::sampling::SamplingConfig;
+use smalti_nn::Init;
+use smalti_nn::state::Weights;
+use smalti_quantize::{AnyQuantizer, Quantizer};
+
+use crate::error::TrainError;
+
+/// File name of a tokenizer's description.
+pub const TOKENIZER_FILE: &str = "image_tokenizer.json";
+/// File name of a generator's description.
+pub const GENERATOR_FILE: &str = "image_generator.json";
+/// File name of the weights of either.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// Folder of a generator's tokenizer.
+pub const TOKENIZER_FOLDER: &str = "tokenizer";
+
+const VERSION: u32 = 1;
+
+/// A tokenizer's description without its fingerprint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerDescription {
+    /// Of the format.
+    pub version: u32,
+    /// The autoencoder.
+    pub model: AutoencoderConfig,
+    /// What training images went through.
+    pub preprocess: PreprocessPair,
+    /// The licence of the weights, or what is known of it.
+    pub license: String,
+}
+
+/// A generator's description without its fingerprint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GeneratorDescription {
+    /// Of the format.
+    pub version: u32,
+    /// The generator.
+    pub model: RqTransformerConfig,
+    /// Names of its classes.
+    pub classes: Vec<String>,
+    /// How images are sampled unless asked otherwise.
+    pub sampling: SamplingConfig,
+    /// Fingerprint of the tokenizer whose codes it writes.
+    pub tokenizer: String,
+    /// The licence of the weights, or what is known of it.
+    pub license: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stamped<T> {
+    fingerprint: String,
+    description: T,
+}
+
+/// A tokenizer with its description.
+#[derive(Debug)]
+pub struct TokenizerModel {
+    /// What it is.
+    pub description: TokenizerDescription,
+    /// The network, untracked.
+    pub network: Autoencoder,
+    /// Identifies description and weights.
+    pub fingerprint: String,
+}
+
+/// A generator with its description and tokenizer.
+#[derive(Debug)]
+pub struct GeneratorModel {
+    /// What it is.
+    pub description: GeneratorDescription,
+    /// The network, untracked.
+    pub network: RqTransformer,
+    /// Turns its codes into images.
+    pub tokenizer: TokenizerModel,
+    /// Identifies description and weights.
+    pub fingerprint: String,
+}
+
+impl TokenizerModel {
+    /// A model as training leaves it.
+    pub fn new(network: Autoencoder, preprocess: PreprocessPair, license: String) -> Self {
+        let description = TokenizerDescription { version: VERSION, model: network.config().clone(), preprocess, license };
+        let fingerprint = fingerprint(&description, &weight_bytes(&Weights::of(&network)));
+        Self { description, network, fingerprint }
+    }
+
+    /// Writes the folder.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<(), TrainError> {
+        let bytes = weight_bytes(&Weights::of(&self.network));
+        write(folder, TOKENIZER_FILE, &self.fingerprint, &self.description, &bytes)
+    }
+
+    /// Reads the folder; a run's folder stands for the model in it.
+    ///
+    /// # Errors
+    /// When it is missing, damaged or of another kind.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self, TrainError> {
+        let folder = &model_folder(folder, TOKENIZER_FILE)?;
+        let (description, weights, fingerprint) = read::<TokenizerDescription>(folder, TOKENIZER_FILE)?;
+        require_version(folder, description.version)?;
+        let network = description.model.build(&mut Init::new(device, 0))?;
+        let network = weights.load_into(network).map_err(TrainError::weights(&folder.join(WEIGHTS_FILE)))?;
+        Ok(Self { description, network, fingerprint })
+    }
+}
+
+impl GeneratorModel {
+    /// A model as training leaves it.
+    pub fn new(network: RqTransformer, tokenizer: TokenizerModel, classes: Vec<String>, sampling: SamplingConfig) -> Self {
+        let description = GeneratorDescription {
+            version: VERSION,
+            model: network.config().clone(),
+            classes,
+            sampling,
+            tokenizer: tokenizer.fingerprint.clone(),
+            license: tokenizer.description.license.clone(),
+        };
+        let fingerprint = fingerprint(&description, &weight_bytes(&Weights::of(&network)));
+        Self { description, network, tokenizer, fingerprint }
+    }
+
+    /// Writes the folder, its tokenizer in it.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<(), TrainError> {
+        self.tokenizer.save(&folder.join(TOKENIZER_FOLDER))?;
+        let bytes = weight_bytes(&Weights::of(&self.network));
+        write(folder, GENERATOR_FILE, &self.fingerprint, &self.description, &bytes)
+    }
+
+    /// Reads the folder; a run's folder stands for the model in it.
+    ///
+    /// # Errors
+    /// When it is missing, damaged or of another kind, or its tokenizer is not the one it was
+    /// trained with.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self, TrainError> {
+        let folder = &model_folder(folder, GENERATOR_FILE)?;
+        let (description, weights, fingerprint) = read::<GeneratorDescription>(folder, GENERATOR_FILE)?;
+        require_version(folder, description.version)?;
+        let tokenizer = TokenizerModel::load(&folder.join(TOKENIZER_FOLDER), device)?;
+        if tokenizer.fingerprint != description.tokenizer {
+            let problem = format!(
+                "the generator writes codes of tokenizer {}, but {TOKENIZER_FOLDER}/ holds {}",
+                short(&description.tokenizer),
+                short(&tokenizer.fingerprint)
+            );
+            return Err(TrainError::layout(folder, problem));
+        }
+        let codes = code_embedding(&description.model, tokenizer.network.quantizer());
+        let network = description.model.build(codes, &mut Init::new(device, 0))?;
+        let network = weights.load_into(network).map_err(TrainError::weights(&folder.join(WEIGHTS_FILE)))?;
+        Ok(Self { description, network, tokenizer, fingerprint })
+    }
+}
+
+/// The frozen codebooks that a generator sees codes through, where its configuration asks for them.
+pub fn code_embedding(config: &RqTransformerConfig, quantizer: &AnyQuantizer) -> Option<CodeEmbedding> {
+    let CodeInput::Tokenizer { .. } = config.embedding else { return None };
+    let shared = quantizer.as_residual().is_none_or(|residual| residual.config().shared);
+    let tables = if shared { 1 } else { quantizer.spec().depth() };
+    Some(CodeEmbedding::new((0..tables).map(|depth| quantizer.table(depth)).collect()))
+}
+
+/// Whether one table of codes serves all depths of a quantizer.
+pub fn sharing(quantizer: &AnyQuantizer) -> Sharing {
+    match quantizer.as_residual() {
+        Some(residual) if !residual.config().shared => Sharing::PerDepth,
+        _ => Sharing::Shared,
+    }
+}
+
+/// The first characters of a fingerprint, for people.
+pub fn short(fingerprint: &str) -> &str {
+    fingerprint.get(..12).unwrap_or(fingerprint)
+}
+
+fn weight_bytes(weights: &Weights) -> Vec<u8> {
+    let metadata = BTreeMap::from([("format".to_owned(), "smalti model 1".to_owned())]);
+    weights.to_safetensors(&metadata)
+}
+
+fn fingerprint<T: Serialize>(description: &T, weights: &[u8]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&serde_json::to_vec(description).expect("a description serialises"));
+    hasher.update(weights);
+    hasher.finalize().to_hex().to_string()
+}
+
+fn write<T: Serialize>(folder: &Path, name: &str, fingerprint: &str, description: &T, weights: &[u8]) -> Result<(), TrainError> {
+    std::fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;
+    smalti_data::atomic::write(&folder.join(WEIGHTS_FILE), weights)?;
+    let stamped = Stamped { fingerprint: fingerprint.to_owned(), description };
+    let mut json = serde_json::to_vec_pretty(&stamped).expect("a description serialises");
+    json.push(b'\n');
+    Ok(smalti_data::atomic::write(&folder.join(name), &json)?)
+}
+
+fn read<T: Serialize + for<'de> Deserialize<'de>>(folder: &Path, name: &str) -> Result<(T, Weights, String), TrainError> {
+    let (path, weights_path) = (folder.join(name), folder.join(WEIGHTS_FILE));
+    let json = std::fs::read(&path).map_err(TrainError::io("read", &path))?;
+    let stamped: Stamped<T> = serde_json::from_slice(&json).map_err(|e| TrainError::layout(&path, e.to_string()))?;
+    let bytes = std::fs::read(&weights_path).map_err(TrainError::io("read", &weights_path))?;
+    if fingerprint(&stamped.description, &bytes) != stamped.fingerprint {
+        let problem = format!("description and weights do not have the fingerprint {}: one of the files was changed or damaged", short(&stamped.fingerprint));
+        return Err(TrainError::layout(folder, problem));
+    }
+    let weights = Weights::from_safetensors(&bytes).map_err(|problem| TrainError::layout(&weights_path, problem))?;
+    Ok((stamped.description, weights, stamped.fingerprint))
+}
+
+fn require_version(folder: &Path, version: u32) -> Result<(), TrainError> {
+    match version {
+        VERSION => Ok(()),
+        other => Err(TrainError::layout(folder, format!("the model has format version {other}, this program reads {VERSION}"))),
+    }
+}
+
+/// The folder with the description `name`: the one given, or `model/` in it.
+fn model_folder(folder: &Path, name: &str) -> Result<std::path::PathBuf, TrainError> {
+    for candidate in [folder.to_owned(), folder.join("model")] {
+        if candidate.join(name).is_file() {
+            return Ok(candidate);
+        }
+    }
+    let problem = if !folder.exists() {
+        "there is no such folder".to_owned()
+    } else if folder.join("config.toml").is_file() {
+        "the run is not finished, it has no model yet".to_owned()
+    } else {
+        format!("the folder has no {name}")
+    };
+    Err(TrainError::layout(folder, problem))
+}

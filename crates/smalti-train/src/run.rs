@@ -1,0 +1,168 @@
+//! A run from its configuration to its model and report.
+//!
+//! The run's folder holds `config.toml`, `metrics.jsonl`, `checkpoints/`, `samples/` and, when it is
+//! finished, `model/` and `report.html`. A generator's run also holds its token caches.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use smalti_data::{Dataset, DatasetConfig, ImageSource, LoadReport, OpenOptions, TokenCache};
+
+use crate::config::{DataConfig, GeneratorRun, RunConfig, TargetConfig, TokenizerRun};
+use crate::error::TrainError;
+use crate::generator::GeneratorStage;
+use crate::model_dir::{GeneratorModel, TokenizerModel};
+use crate::observer::Observer;
+use crate::run_report;
+use crate::tokenizer::{TokenizerStage, prepared};
+use crate::tokens::{TokenizeConfig, tokenize};
+use crate::trainer::{Finish, RunFolder, drive};
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunOutcome {
+    /// Finished; the folder of the model.
+    Finished(PathBuf),
+    /// Stopped on request; the step and its checkpoint.
+    Stopped {
+        /// Steps done.
+        step: u64,
+        /// The checkpoint to go on from.
+        checkpoint: PathBuf,
+    },
+}
+
+/// Carries out a run in `folder`, going on from its newest checkpoint where there is one.
+///
+/// # Errors
+/// When the configuration is invalid or of another run than the folder's, data or models cannot be
+/// read, a loss is not finite, or a file cannot be written.
+pub fn train(config: &RunConfig, folder: &Path, device: &Device, observer: &mut dyn Observer) -> Result<RunOutcome, TrainError> {
+    config.validate()?;
+    let folder = RunFolder(folder.to_owned());
+    std::fs::create_dir_all(folder.path()).map_err(TrainError::io("create", folder.path()))?;
+    smalti_data::atomic::write(&folder.config(), config.to_toml().as_bytes())?;
+    let finish = match config {
+        RunConfig::Tokenizer(run) => train_tokenizer(config, run, &folder, device, observer)?,
+        RunConfig::Generator(run) => train_generator(config, run, &folder, device, observer)?,
+    };
+    Ok(match finish {
+        Finish::Complete => RunOutcome::Finished(folder.model()),
+        Finish::Stopped { step, checkpoint } => RunOutcome::Stopped { step, checkpoint },
+    })
+}
+
+fn train_tokenizer(
+    config: &RunConfig,
+    run: &TokenizerRun,
+    folder: &RunFolder,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<Finish, TrainError> {
+    let (train, eval) = open(&run.data, observer)?;
+    let eval = prepared(&eval, &run.data.preprocess.eval)?;
+    let mut stage = TokenizerStage::new(run, train, eval, device)?;
+    let finish = drive(&mut stage, config, folder, observer)?;
+    if finish == Finish::Complete {
+        let license = license(&run.data);
+        let model = TokenizerModel::new(stage.finished(), run.data.preprocess.clone(), license);
+        model.save(&folder.model())?;
+        let report = run_report::tokenizer(config, &model, stage.evaluation_images(), folder)?;
+        smalti_data::atomic::write(&folder.report(), report.as_bytes())?;
+    }
+    Ok(finish)
+}
+
+fn train_generator(
+    config: &RunConfig,
+    run: &GeneratorRun,
+    folder: &RunFolder,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<Finish, TrainError> {
+    let tokenizer = TokenizerModel::load(&run.tokenizer, device)?;
+    let (train, eval) = open(&run.data, observer)?;
+    let latents = matches!(run.targets, TargetConfig::Soft { .. });
+    let cache = |dataset: &Dataset, name: &str, mirror: bool, latents: bool, observer: &mut dyn Observer| {
+        let config = TokenizeConfig { preprocess: run.data.preprocess.eval.clone(), mirror, latents, batch_size: 64 };
+        token_cache(&tokenizer, dataset, &config, &folder.path().join(name), observer)
+    };
+    let train = cache(&train, "tokens-train.safetensors", run.mirror, latents, observer)?;
+    let eval = cache(&eval, "tokens-eval.safetensors", false, false, observer)?;
+    let mut stage = GeneratorStage::new(run, tokenizer, train, eval, device)?;
+    let finish = drive(&mut stage, config, folder, observer)?;
+    if finish == Finish::Complete {
+        let (network, tokenizer, classes) = stage.into_parts();
+        let model = GeneratorModel::new(network, tokenizer, classes, run.sampling.clone());
+        model.save(&folder.model())?;
+        let report = run_report::generator(config, &model, run.seed, folder)?;
+        smalti_data::atomic::write(&folder.report(), report.as_bytes())?;
+    }
+    Ok(finish)
+}
+
+/// Opens a token cache of this tokenizer, or makes it.
+fn token_cache(
+    tokenizer: &TokenizerModel,
+    dataset: &Dataset,
+    config: &TokenizeConfig,
+    path: &Path,
+    observer: &mut dyn Observer,
+) -> Result<TokenCache, TrainError> {
+    if path.exists() {
+        let cache = TokenCache::open(path)?;
+        let views = if config.mirror { 2 } else { 1 };
+        let fits = cache.spec().tokenizer == tokenizer.fingerprint
+            && cache.len() == views * dataset.len()
+            && cache.spec().code_dim.is_some() == config.latents;
+        if fits {
+            return Ok(cache);
+        }
+        observer.note(&format!("{} is of other images or of another tokenizer, tokenizing anew", path.display()));
+    }
+    tokenize(tokenizer, dataset, config, path, observer)?;
+    Ok(TokenCache::open(path)?)
+}
+
+/// The images to learn from and to measure on; broken files are reported.
+fn open(data: &DataConfig, observer: &mut dyn Observer) -> Result<(Dataset, Dataset), TrainError> {
+    let options = OpenOptions { strict: data.strict, ..OpenOptions::default() };
+    let (source, report) = data.source.open(&options)?;
+    tell(&report, observer);
+    let eval_source = match &data.eval_source {
+        Some(elsewhere) => {
+            let (dataset, report) = elsewhere.open(&options)?;
+            tell(&report, observer);
+            dataset
+        }
+        None => source.clone(),
+    };
+    let (train, eval) = (data.train.of(&source)?, data.eval.of(&eval_source)?);
+    observer.note(&format!("{} images to learn from, {} to measure on", train.len(), eval.len()));
+    Ok((train, eval))
+}
+
+/// Names broken files.
+fn tell(report: &LoadReport, observer: &mut dyn Observer) {
+    const NAMED: usize = 5;
+    if report.broken.is_empty() {
+        return;
+    }
+    let mut text = format!("{} of {} images in {} are broken and skipped:", report.broken.len(), report.found, report.path.display());
+    for file in report.broken.iter().take(NAMED) {
+        text.push_str(&format!("\n  {}: {}", file.name, file.reason));
+    }
+    if report.broken.len() > NAMED {
+        text.push_str(&format!("\n  … and {} more", report.broken.len() - NAMED));
+    }
+    observer.warn(&text);
+}
+
+/// What is known of the licence of weights trained on these images.
+fn license(data: &DataConfig) -> String {
+    match data.source {
+        DatasetConfig::Emoji {} => "trained on Noto Emoji (Apache-2.0)".into(),
+        DatasetConfig::Photographs {} => "trained on public-domain photographs".into(),
+        _ => "unknown: depends on the images it was trained on".into(),
+    }
+}

@@ -1,0 +1,261 @@
+//! The report of a run: what was trained, how it went, what it can do.
+
+use smalti_data::Image;
+use smalti_models::generators::rq_transformer::{Conditions, GenerationRequest};
+use smalti_quantize::Quantizer;
+
+use crate::config::RunConfig;
+use crate::error::TrainError;
+use crate::evaluation::{Evaluation, evaluate};
+use crate::journal::{self, Entry};
+use crate::model_dir::{GeneratorModel, TokenizerModel, short};
+use crate::observer::Silent;
+use crate::report::{
+    Better, Column, Exhibit, Gallery, Histogram, KeyNumber, LineChart, Picture, Quantity, Report, SampleGrid, Section,
+    Series, Table, Value,
+};
+use crate::samples::{to_images, to_tensor};
+use crate::trainer::RunFolder;
+
+/// Images shown beside their reconstructions.
+const EXHIBITS: usize = 24;
+/// Images whose code maps are shown.
+const CODE_MAPS: usize = 4;
+/// Samples shown of each class.
+const SAMPLES: usize = 12;
+
+/// The report of a finished stage 1.
+///
+/// # Errors
+/// When the journal cannot be read or the network gives NaN.
+pub fn tokenizer(config: &RunConfig, model: &TokenizerModel, images: &[Image], folder: &RunFolder) -> Result<String, TrainError> {
+    let mut report = Report::new("Image tokenizer");
+    report.subtitle("Images to discrete codes and back: what this run trained and how good it is.");
+    let evaluation = tokenizer_numbers(&mut report, model, images)?;
+    tokenizer_sections(&mut report, model, images, &evaluation)?;
+    let section = report.section("Training");
+    for chart in tokenizer_charts(&journal::read(&folder.journal())?) {
+        section.add(chart);
+    }
+    report.configuration(config.to_toml());
+    Ok(report.render())
+}
+
+/// The report of a finished stage 2.
+///
+/// # Errors
+/// When the journal cannot be read or the network gives NaN.
+pub fn generator(config: &RunConfig, model: &GeneratorModel, seed: u64, folder: &RunFolder) -> Result<String, TrainError> {
+    let mut report = Report::new("Image generator");
+    report.subtitle("New images, written code by code.");
+    let entries = journal::read(&folder.journal())?;
+    generator_numbers(&mut report, model, &entries);
+    generator_sections(&mut report, model, seed)?;
+    let section = report.section("Training");
+    section.add(generator_chart(&entries));
+    report.configuration(config.to_toml());
+    Ok(report.render())
+}
+
+/// The report of both stages, one after the other, as the demo makes them.
+///
+/// # Errors
+/// When a journal cannot be read or a network gives NaN.
+pub fn whole_path(
+    configs: [&RunConfig; 2],
+    folders: [&RunFolder; 2],
+    model: &GeneratorModel,
+    images: &[Image],
+    facts: &[(&str, Value)],
+) -> Result<String, TrainError> {
+    let mut report = Report::new("From images to tokens to new images");
+    report.subtitle("A residual-quantized autoencoder turns images into discrete codes; an RQ-Transformer, trained on those codes, writes new images class by class.");
+    for (name, value) in facts {
+        report.fact(*name, value.clone());
+    }
+    let evaluation = tokenizer_numbers(&mut report, &model.tokenizer, images)?;
+    let stage_two = journal::read(&folders[1].journal())?;
+    generator_numbers(&mut report, model, &stage_two);
+    tokenizer_sections(&mut report, &model.tokenizer, images, &evaluation)?;
+    generator_sections(&mut report, model, 1)?;
+    let section = report.section("Training");
+    for chart in tokenizer_charts(&journal::read(&folders[0].journal())?) {
+        section.add(chart);
+    }
+    section.add(generator_chart(&stage_two));
+    report.configuration(format!("# stage 1\n{}\n# stage 2\n{}", configs[0].to_toml(), configs[1].to_toml()));
+    Ok(report.render())
+}
+
+struct Measured {
+    evaluation: Evaluation,
+    statistics: smalti_metrics::CodeStatistics,
+}
+
+fn tokenizer_numbers(report: &mut Report, model: &TokenizerModel, images: &[Image]) -> Result<Measured, TrainError> {
+    let (evaluation, statistics) = evaluate(&model.network, images, 64, &mut Silent)?;
+    report.fact("tokenizer", Value::text(short(&model.fingerprint)));
+    report.fact("images measured on, none of them trained on", Value::count(evaluation.images as u64));
+    report.key_number(KeyNumber::new("PSNR", Value::number(evaluation.psnr_db, 2).unit("dB")).note("mean over images, 8-bit RGB"));
+    if let Some(ssim) = evaluation.ssim {
+        report.key_number(KeyNumber::new("SSIM", Value::number(ssim, 3)).note("mean over images, 7×7 window"));
+    }
+    report.key_number(KeyNumber::new("rate", Value::number(evaluation.bits_per_pixel, 3).unit("bits per pixel")).note("24 uncompressed"));
+    report.key_number(KeyNumber::new("codebook used", Value::percent(evaluation.usage, 1)).note("codes seen at least once"));
+    Ok(Measured { evaluation, statistics })
+}
+
+fn generator_numbers(report: &mut Report, model: &GeneratorModel, entries: &[Entry]) {
+    report.fact("generator", Value::text(short(&model.fingerprint)));
+    let last = entries.iter().rev().find(|entry| entry.phase == "eval").and_then(|entry| entry.number("codes"));
+    if let Some(loss) = last {
+        let note = "cross entropy on images not trained on";
+        report.key_number(KeyNumber::new("generator", Value::number(loss / std::f64::consts::LN_2, 2).unit("bits per code")).note(note));
+    }
+}
+
+fn tokenizer_sections(report: &mut Report, model: &TokenizerModel, images: &[Image], measured: &Measured) -> Result<(), TrainError> {
+    let section = report.section("Reconstructions");
+    section.paragraph("Originals on the left, what is left of them after encoding to codes and decoding on the right. The network has not seen these images in training.");
+    section.add(reconstructions(model, &spread(images, EXHIBITS))?);
+    let section = report.section("Codes");
+    section.paragraph("Each picture is the map of the codes of one depth: equal colours are equal codes. Later depths refine what earlier ones left over.");
+    section.add(code_maps(model, &spread(images, CODE_MAPS))?);
+    section.add(depth_table(&measured.evaluation));
+    code_usage(section, model, &measured.statistics);
+    Ok(())
+}
+
+/// `count` of the images, evenly spread over all.
+fn spread(images: &[Image], count: usize) -> Vec<Image> {
+    let count = count.min(images.len());
+    (0..count).map(|i| images[i * images.len() / count].clone()).collect()
+}
+
+fn picture(image: &Image) -> Picture {
+    let (width, height) = (image.width() as u32, image.height() as u32);
+    Picture::new(width, height, image.pixels().to_vec()).expect("an image has as many bytes as it needs")
+}
+
+fn reconstructions(model: &TokenizerModel, images: &[Image]) -> Result<Gallery, TrainError> {
+    let codes = model.network.encode(to_tensor(images, &model.network.device()))?;
+    let decoded = to_images(model.network.decode(&codes)?)?;
+    let mut gallery = Gallery::new("Original and reconstruction, with the PSNR of each pair.");
+    for (i, (image, reconstruction)) in images.iter().zip(&decoded).enumerate() {
+        let psnr = smalti_metrics::psnr_u8(image.pixels(), reconstruction.pixels())?;
+        let exhibit = Exhibit::new(format!("{}", i + 1))
+            .picture("original", picture(image))
+            .picture("reconstruction", picture(reconstruction))
+            .value("PSNR", Value::number(psnr, 1).unit("dB"));
+        gallery.exhibit(exhibit);
+    }
+    Ok(gallery)
+}
+
+fn code_maps(model: &TokenizerModel, images: &[Image]) -> Result<Gallery, TrainError> {
+    let codes = model.network.encode(to_tensor(images, &model.network.device()))?;
+    let [_, depth, height, width] = codes.dims();
+    let values = codes.values();
+    let mut maps = values.chunks_exact(height * width);
+    let mut gallery = Gallery::new("Code maps, one for each depth.");
+    for image in images {
+        let mut exhibit = Exhibit::new("").picture("image", picture(image));
+        for d in 0..depth {
+            let map = maps.next().expect("a map for each depth of each image");
+            let map = Picture::of_codes(width as u32, height as u32, map).expect("a map has as many codes as it needs");
+            exhibit = exhibit.picture(format!("depth {}", d + 1), map.enlarged(((image.width() / width).max(1)) as u32));
+        }
+        gallery.exhibit(exhibit);
+    }
+    Ok(gallery)
+}
+
+fn depth_table(evaluation: &Evaluation) -> Table {
+    let columns = [
+        Column::new("depth"),
+        Column::new(Quantity::new("codebook size").unit("codes")),
+        Column::new(Quantity::new("used").unit("%")).better(Better::Higher),
+        Column::new(Quantity::new("perplexity").unit("codes")).better(Better::Higher),
+        Column::new(Quantity::new("entropy").unit("bits per code")),
+    ];
+    let mut table = Table::new("Use of the codes over all images measured on.", columns);
+    for (d, depth) in evaluation.depths.iter().enumerate() {
+        table.row([
+            Value::count(d as u64 + 1),
+            Value::count(depth.codebook_size as u64),
+            Value::percent(depth.usage, 1),
+            Value::number(depth.perplexity, 1),
+            Value::number(depth.entropy_bits, 2),
+        ]);
+    }
+    table
+}
+
+fn code_usage(section: &mut Section, model: &TokenizerModel, statistics: &smalti_metrics::CodeStatistics) {
+    let shared = model.network.quantizer().as_residual().is_some_and(|residual| residual.config().shared);
+    let depth = model.network.quantizer().spec().depth();
+    if shared {
+        let mut sums = statistics.counts(0).to_vec();
+        for d in 1..depth {
+            sums.iter_mut().zip(statistics.counts(d)).for_each(|(sum, count)| *sum += count);
+        }
+        section.add(Histogram::ranked("How often each code is used, all depths together, most used first", &sums).log_y());
+        return;
+    }
+    for d in 0..depth {
+        section.add(Histogram::ranked(format!("How often each code of depth {} is used, most used first", d + 1), statistics.counts(d)).log_y());
+    }
+}
+
+fn generator_sections(report: &mut Report, model: &GeneratorModel, seed: u64) -> Result<(), TrainError> {
+    let section = report.section("Generated images");
+    section.paragraph("New images, sampled code by code; none of them was in the training set as such. One row for each class.");
+    let mut grid = SampleGrid::new("Samples, unselected.");
+    let classes = &model.description.classes;
+    let rows: Vec<(String, Conditions)> = match classes.is_empty() {
+        true => (0..4).map(|_| (String::new(), Conditions::Unconditional(SAMPLES))).collect(),
+        false => classes.iter().enumerate().map(|(c, name)| (name.clone(), Conditions::Classes(vec![c as u32; SAMPLES]))).collect(),
+    };
+    for (row, (name, conditions)) in rows.into_iter().enumerate() {
+        let request = GenerationRequest {
+            sampling: model.description.sampling.clone(),
+            first_sample: (row * SAMPLES) as u64,
+            ..GenerationRequest::new(conditions, seed)
+        };
+        let codes = model.network.generate(&request, &mut |_| std::ops::ControlFlow::Continue(()))?;
+        let images = to_images(model.tokenizer.network.decode(&codes)?)?;
+        grid.row(name, images.iter().map(picture).collect::<Vec<_>>());
+    }
+    section.add(grid);
+    Ok(())
+}
+
+fn points(entries: &[Entry], phase: &str, name: &str) -> Vec<(f64, f64)> {
+    let of_phase = entries.iter().filter(|entry| entry.phase == phase);
+    of_phase.filter_map(|entry| Some((entry.step as f64, entry.number(name)?))).collect()
+}
+
+fn tokenizer_charts(entries: &[Entry]) -> Vec<LineChart> {
+    let steps = || Quantity::new("step");
+    let mut losses = LineChart::new("Losses", steps(), Quantity::new("loss, images in [−1, 1]")).log_y();
+    for name in ["reconstruction", "commitment", "codebook"] {
+        let points = points(entries, "train", name);
+        if !points.is_empty() {
+            losses.series(Series::new(name, points));
+        }
+    }
+    let mut psnr = LineChart::new("Fidelity on images not trained on", steps(), Quantity::new("PSNR").unit("dB"));
+    psnr.series(Series::new("PSNR", points(entries, "eval", "psnr_db")));
+    let mut usage = LineChart::new("Codes used on images not trained on", steps(), Quantity::new("share of the codes"));
+    usage.series(Series::new("used", points(entries, "eval", "usage")));
+    usage.series(Series::new("chosen in a training step", points(entries, "train", "codes_chosen")));
+    vec![losses, psnr, usage]
+}
+
+fn generator_chart(entries: &[Entry]) -> LineChart {
+    let (step, loss) = (Quantity::new("step"), Quantity::new("loss").unit("nats per code"));
+    let mut chart = LineChart::new("Cross entropy of the generator", step, loss);
+    chart.series(Series::new("training", points(entries, "train", "codes")));
+    chart.series(Series::new("images not trained on", points(entries, "eval", "codes")));
+    chart
+}

@@ -1,0 +1,196 @@
+//! Stage 1: training an autoencoder with discrete latents.
+//!
+//! One step: reconstruct a batch (the codebook learns in that pass), compare, weigh the named losses,
+//! go backward, sum gradients over the accumulated batches, clip, step. Losses so far are
+//! `reconstruction` and the quantizer's own; a further loss is one more entry of the list
+//! that [`TokenizerStage::losses`] gives to [`weigh`].
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use smalti_data::{Batch, BatchConfig, Batches, Dataset, Image, ImageSource, Visits};
+use smalti_models::autoencoder::{Autoencoder, Reconstruction};
+use smalti_nn::{Init, Noise};
+use smalti_quantize::{NamedLoss, UpdateReport};
+
+use crate::checkpoint::Learner;
+use crate::config::TokenizerRun;
+use crate::error::TrainError;
+use crate::evaluation::{Evaluation, evaluate};
+use crate::gradients::Gradients;
+use crate::journal::Measures;
+use crate::loss::weigh;
+use crate::observer::{Observer, Silent};
+use crate::samples::{save_grid, to_images, to_tensor};
+use crate::trainer::{Stage, read_losses};
+
+/// The kind that checkpoints of this stage carry.
+pub const KIND: &str = "tokenizer";
+/// Below this usage of a codebook over the evaluation images the user is warned.
+const COLLAPSED_USAGE: f64 = 0.1;
+/// Pairs in a sample picture.
+const SAMPLES: usize = 10;
+
+/// A tokenizer in training.
+#[derive(Debug)]
+pub struct TokenizerStage {
+    config: TokenizerRun,
+    device: Device,
+    learner: Learner<Autoencoder>,
+    train: Dataset,
+    batches: Option<Batches>,
+    eval: Vec<Image>,
+}
+
+impl TokenizerStage {
+    /// A fresh model on `device` with images to learn from and preprocessed ones to measure on.
+    ///
+    /// # Errors
+    /// When the configuration is invalid.
+    pub fn new(config: &TokenizerRun, train: Dataset, eval: Vec<Image>, device: &Device) -> Result<Self, TrainError> {
+        let device = device.clone().autodiff();
+        let model = config.model.build(&mut Init::new(&device, config.seed))?;
+        let learner = Learner::new(model, config.optimizer.clone(), config.training.average);
+        Ok(Self { config: config.clone(), device, learner, train, batches: None, eval })
+    }
+
+    /// The model to keep, untracked.
+    pub fn finished(&self) -> Autoencoder {
+        self.learner.finished()
+    }
+
+    /// The preprocessed images that are measured on.
+    pub fn evaluation_images(&self) -> &[Image] {
+        &self.eval
+    }
+
+    /// Measures the model to keep over all evaluation images.
+    ///
+    /// # Errors
+    /// When the network gives NaN.
+    pub fn measure(&self, observer: &mut dyn Observer) -> Result<Evaluation, TrainError> {
+        Ok(evaluate(&self.finished(), &self.eval, self.config.training.batch_size, observer)?.0)
+    }
+
+    /// The next batch of the run; `number` counts batches from its beginning.
+    fn batch(&mut self, number: u64) -> Result<Batch, TrainError> {
+        if self.batches.is_none() {
+            let config = BatchConfig {
+                batch_size: self.config.training.batch_size,
+                visits: Visits::Shuffled { seed: self.config.seed },
+                first_batch: number,
+                ahead: 2,
+            };
+            let preprocess = self.config.data.preprocess.train.clone();
+            self.batches = Some(Batches::start(self.train.clone(), preprocess, config)?);
+        }
+        let batches = self.batches.as_mut().expect("started above");
+        Ok(batches.next().ok_or(TrainError::Stopped)??)
+    }
+
+    /// The named losses of one batch, unweighted.
+    fn losses(&self, images: Tensor<4>, result: Reconstruction) -> Vec<NamedLoss> {
+        let reconstruction = self.config.reconstruction.of(result.images, images);
+        let mut losses = vec![("reconstruction", reconstruction)];
+        losses.extend(result.losses);
+        losses
+    }
+
+    /// Forward and backward of one batch; its share of the step's gradient.
+    fn backward(&mut self, batch: Batch, step: u64, noise: &mut Noise) -> Result<(Gradients, Measures, UpdateReport), TrainError> {
+        let images = Tensor::from_data(TensorData::new(batch.images, batch.shape), &self.device);
+        let (result, report) = self.learner.model_mut().reconstruct_and_update(images.clone(), noise)?;
+        let losses = self.losses(images, result);
+        let (total, losses) = weigh(losses, &self.config.losses)?;
+        let measures = read_losses(&losses, step)?;
+        let share = total.div_scalar(self.config.training.accumulate as f64);
+        let graph = share.backward();
+        Ok((Gradients::of(self.learner.model(), &graph), measures, report))
+    }
+}
+
+impl Stage for TokenizerStage {
+    fn phase(&self) -> &'static str {
+        "training the tokenizer"
+    }
+
+    fn step(&mut self, step: u64, factor: f64) -> Result<Measures, TrainError> {
+        let accumulate = self.config.training.accumulate as u64;
+        let mut noise = Noise::for_step(self.config.seed, step);
+        let mut gradients = Gradients::default();
+        let mut sums: Measures = Vec::new();
+        let mut updates = UpdateReport::default();
+        for part in 0..accumulate {
+            let batch = self.batch(step * accumulate + part)?;
+            let (grads, measures, report) = self.backward(batch, step, &mut noise)?;
+            gradients.add(grads);
+            updates.merge(&report);
+            sums = match sums.is_empty() {
+                true => measures,
+                false => sums.into_iter().zip(measures).map(|((name, a), (_, b))| (name, a + b)).collect(),
+            };
+        }
+        let norm = gradients.norm();
+        if !norm.is_finite() {
+            let term = "the norm of the gradients".into();
+            return Err(TrainError::NonFinite { term, value: norm as f32, step, kept: String::new() });
+        }
+        self.learner.step(gradients, norm, factor);
+        let mut measures: Measures = sums.into_iter().map(|(name, sum)| (name, sum / accumulate as f64)).collect();
+        measures.push(("gradient_norm".into(), norm));
+        measures.push(("codes_chosen".into(), updates.chosen as f64 / updates.codes.max(1) as f64));
+        measures.push(("codes_revived".into(), updates.revived as f64));
+        Ok(measures)
+    }
+
+    fn evaluate(&mut self, step: u64, samples: &Path, observer: &mut dyn Observer) -> Result<Measures, TrainError> {
+        let model = self.finished();
+        let (evaluation, _) = evaluate(&model, &self.eval, self.config.training.batch_size, &mut Silent)?;
+        let shown = &self.eval[..self.eval.len().min(SAMPLES)];
+        let reconstructed = model.reconstruct(to_tensor(shown, &model.device()), &mut Noise::from_seed(0))?;
+        let path = samples.join(format!("step-{step:08}.png"));
+        save_grid(&[shown.to_vec(), to_images(reconstructed.images)?], &path)?;
+        warn_of_collapse(&evaluation, observer);
+        let mut measures = vec![
+            ("psnr_db".to_owned(), evaluation.psnr_db),
+            ("ssim".to_owned(), evaluation.ssim.unwrap_or(f64::NAN)),
+            ("usage".to_owned(), evaluation.usage),
+        ];
+        for (d, depth) in evaluation.depths.iter().enumerate() {
+            measures.push((format!("perplexity_{}", d + 1), depth.perplexity));
+        }
+        Ok(measures)
+    }
+
+    fn save(&self, folder: &Path, step: u64, keep: usize) -> Result<PathBuf, TrainError> {
+        self.learner.save(folder, KIND, step, keep)
+    }
+
+    fn restore(&mut self, path: &Path) -> Result<u64, TrainError> {
+        let step = self.learner.restore(path, KIND, &self.device)?;
+        self.batches = None;
+        Ok(step)
+    }
+}
+
+/// Says so when hardly any code of a depth is used.
+fn warn_of_collapse(evaluation: &Evaluation, observer: &mut dyn Observer) {
+    for (d, depth) in evaluation.depths.iter().enumerate() {
+        // A codebook larger than the number of codes seen cannot be used fully.
+        let reachable = COLLAPSED_USAGE * depth.codebook_size as f64;
+        if depth.perplexity < 0.1 * reachable.max(2.0) || (evaluation.usage < COLLAPSED_USAGE && evaluation.images > 50) {
+            observer.warn(&format!(
+                "the codebook of depth {} is collapsing: {:.1} % of {} codes used, perplexity {:.1}; try a smaller codebook, another revival or start",
+                d + 1, 100.0 * depth.usage, depth.codebook_size, depth.perplexity
+            ));
+        }
+    }
+}
+
+/// Every image of a data set after fixed preprocessing, decoded once.
+///
+/// # Errors
+/// When an image cannot be read.
+pub fn prepared(dataset: &Dataset, preprocess: &smalti_data::Preprocess) -> Result<Vec<Image>, TrainError> {
+    (0..dataset.len()).map(|i| Ok(preprocess.apply_fixed(&dataset.image(i)?)?)).collect()
+}

@@ -1,0 +1,80 @@
+//! Tokenizing a data set once, for stage 2 to read many times.
+
+use std::path::Path;
+
+use smalti_data::{Dataset, Image, ImageSource, Preprocess, TokenCacheSpec, TokenCacheWriter};
+use smalti_nn::state::host_values;
+use smalti_quantize::Quantizer;
+use smalti_quantize::folding::fold;
+
+use crate::error::TrainError;
+use crate::model_dir::TokenizerModel;
+use crate::observer::Observer;
+use crate::samples::to_tensor;
+
+/// How a data set becomes codes.
+#[derive(Clone, Debug)]
+pub struct TokenizeConfig {
+    /// What images go through; not random.
+    pub preprocess: Preprocess,
+    /// Whether every image is also tokenized mirrored.
+    pub mirror: bool,
+    /// Whether latents are kept, from which codes can be drawn anew at every visit.
+    pub latents: bool,
+    /// Images that pass the network together.
+    pub batch_size: usize,
+}
+
+/// Writes the codes (and latents) of a data set to the token cache at `path`.
+///
+/// # Errors
+/// When an image cannot be read, or the cache not written.
+pub fn tokenize(
+    tokenizer: &TokenizerModel,
+    dataset: &Dataset,
+    config: &TokenizeConfig,
+    path: &Path,
+    observer: &mut dyn Observer,
+) -> Result<(), TrainError> {
+    let network = &tokenizer.network;
+    let (spec, device) = (network.quantizer().spec(), network.device());
+    let views = if config.mirror { 2 } else { 1 };
+    let labels = dataset.labels();
+    let mut writer = None;
+    observer.begin("tokenizing", "image", (dataset.len() * views) as u64);
+    let indices: Vec<usize> = (0..dataset.len()).collect();
+    for (i, batch) in indices.chunks(config.batch_size).enumerate() {
+        let images = batch.iter().map(|&index| view(dataset, index, config));
+        let images: Vec<Image> = images.collect::<Result<Vec<_>, TrainError>>()?.into_iter().flatten().collect();
+        let latents = network.latents(to_tensor(&images, &device), None);
+        let codes = network.quantizer().encode(latents.clone())?;
+        // On the code grid, which is coarser than the latents' where those are folded.
+        let latents = fold(latents, spec.fold)?;
+        if writer.is_none() {
+            let [_, depth, height, width] = codes.dims();
+            writer = Some(TokenCacheWriter::create(path, TokenCacheSpec {
+                tokenizer: tokenizer.fingerprint.clone(),
+                codebook_sizes: spec.codebook_sizes.iter().map(|&size| size as u32).collect(),
+                shape: [dataset.len() * views, depth, height, width],
+                classes: if labels.is_some() { dataset.classes().to_vec() } else { Vec::new() },
+                code_dim: config.latents.then(|| latents.dims()[1]),
+            })?);
+        }
+        let latents = if config.latents { host_values(latents) } else { Vec::new() };
+        let labels = labels.iter().flat_map(|labels| batch.iter().flat_map(|&index| std::iter::repeat_n(labels[index], views)));
+        let writer = writer.as_mut().expect("made with the first batch");
+        writer.push(&codes.values(), &latents, &labels.collect::<Vec<_>>())?;
+        observer.advance(((i * config.batch_size + batch.len()) * views) as u64, "");
+    }
+    observer.end();
+    match writer {
+        Some(writer) => Ok(writer.finish()?),
+        None => Err(TrainError::layout(path, "there are no images to tokenize")),
+    }
+}
+
+/// The preprocessed image, and its mirror image where asked for.
+fn view(dataset: &Dataset, index: usize, config: &TokenizeConfig) -> Result<Vec<Image>, TrainError> {
+    let image = config.preprocess.apply_fixed(&dataset.image(index)?)?;
+    Ok(if config.mirror { vec![image.clone(), image.flip_horizontal()] } else { vec![image] })
+}

@@ -1,0 +1,227 @@
+//! The one training loop: steps, journal, measurements, checkpoints, stopping.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Tensor;
+use smalti_quantize::NamedLoss;
+
+use crate::checkpoint;
+use crate::config::{RunConfig, TrainingConfig};
+use crate::error::TrainError;
+use crate::journal::{Journal, Measures};
+use crate::observer::Observer;
+
+/// What a stage of training can do.
+pub trait Stage {
+    /// What a unit of this stage's work is called in a progress line.
+    fn phase(&self) -> &'static str;
+
+    /// Takes step `step` (from 0) with the learning rate times `factor`.
+    ///
+    /// # Errors
+    /// When a loss or a gradient is not finite, or data cannot be read.
+    fn step(&mut self, step: u64, factor: f64) -> Result<Measures, TrainError>;
+
+    /// Measures after `step` steps, and leaves sample pictures in `samples`.
+    ///
+    /// # Errors
+    /// When data cannot be read or pictures not written.
+    fn evaluate(&mut self, step: u64, samples: &Path, observer: &mut dyn Observer) -> Result<Measures, TrainError>;
+
+    /// Writes a checkpoint and returns its path.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn save(&self, folder: &Path, step: u64, keep: usize) -> Result<PathBuf, TrainError>;
+
+    /// Takes over a checkpoint and returns its step.
+    ///
+    /// # Errors
+    /// When it does not fit.
+    fn restore(&mut self, path: &Path) -> Result<u64, TrainError>;
+}
+
+/// Where a run keeps its files.
+#[derive(Clone, Debug)]
+pub struct RunFolder(pub PathBuf);
+
+impl RunFolder {
+    /// The configuration with everything filled in.
+    pub fn config(&self) -> PathBuf {
+        self.0.join("config.toml")
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> PathBuf {
+        self.0.join("metrics.jsonl")
+    }
+
+    /// The checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.0.join("checkpoints")
+    }
+
+    /// Sample pictures.
+    pub fn samples(&self) -> PathBuf {
+        self.0.join("samples")
+    }
+
+    /// The finished model.
+    pub fn model(&self) -> PathBuf {
+        self.0.join("model")
+    }
+
+    /// The report.
+    pub fn report(&self) -> PathBuf {
+        self.0.join("report.html")
+    }
+
+    /// The folder of a run as the user named it.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// How a loop ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// All steps are done.
+    Complete,
+    /// The observer asked to stop; a checkpoint was written.
+    Stopped {
+        /// Steps done.
+        step: u64,
+        /// The checkpoint.
+        checkpoint: PathBuf,
+    },
+}
+
+/// Drives a stage from its newest checkpoint, or from the beginning, to its last step.
+///
+/// # Errors
+/// Whatever the stage reports. A non-finite loss names the last checkpoint.
+pub fn drive(
+    stage: &mut dyn Stage,
+    config: &RunConfig,
+    folder: &RunFolder,
+    observer: &mut dyn Observer,
+) -> Result<Finish, TrainError> {
+    let (plan, schedule) = (config.training(), config.schedule());
+    let mut step = resume(stage, folder, observer)?;
+    let mut journal = Journal::open(&folder.journal(), step)?;
+    observer.begin(stage.phase(), "step", plan.steps);
+    observer.advance(step, "");
+    let mut window = Window::default();
+    while step < plan.steps {
+        if observer.stop_requested() {
+            let checkpoint = stage.save(&folder.checkpoints(), step, plan.keep_checkpoints)?;
+            observer.end();
+            return Ok(Finish::Stopped { step, checkpoint });
+        }
+        let factor = schedule.factor(step, plan.steps);
+        let measures = stage.step(step, factor).map_err(|error| name_checkpoint(error, folder))?;
+        step += 1;
+        window.add(measures);
+        if step.is_multiple_of(plan.log_every) || step == plan.steps {
+            let mut means = window.take();
+            means.push(("learning_rate_factor".into(), factor));
+            journal.write(step, "train", &means)?;
+            observer.advance(step, &summary(&means));
+        }
+        look(stage, plan, folder, &mut journal, step, observer)?;
+    }
+    observer.end();
+    Ok(Finish::Complete)
+}
+
+/// Measures and writes a checkpoint where this step asks for it.
+fn look(
+    stage: &mut dyn Stage,
+    plan: &TrainingConfig,
+    folder: &RunFolder,
+    journal: &mut Journal,
+    step: u64,
+    observer: &mut dyn Observer,
+) -> Result<(), TrainError> {
+    let last = step == plan.steps;
+    if last || step.is_multiple_of(plan.evaluate_every) {
+        let measures = stage.evaluate(step, &folder.samples(), observer)?;
+        journal.write(step, "eval", &measures)?;
+    }
+    if last || step.is_multiple_of(plan.checkpoint_every) {
+        stage.save(&folder.checkpoints(), step, plan.keep_checkpoints)?;
+    }
+    Ok(())
+}
+
+fn resume(stage: &mut dyn Stage, folder: &RunFolder, observer: &mut dyn Observer) -> Result<u64, TrainError> {
+    match checkpoint::list(&folder.checkpoints())?.pop() {
+        Some((_, path)) => {
+            let step = stage.restore(&path)?;
+            observer.note(&format!("resuming after step {step} from {}", path.display()));
+            Ok(step)
+        }
+        None => Ok(0),
+    }
+}
+
+/// Means of the measures since the last line of the journal.
+#[derive(Default)]
+struct Window {
+    sums: Measures,
+    count: usize,
+}
+
+impl Window {
+    fn add(&mut self, measures: Measures) {
+        if self.sums.is_empty() {
+            self.sums = measures;
+        } else {
+            for ((_, sum), (_, value)) in self.sums.iter_mut().zip(measures) {
+                *sum += value;
+            }
+        }
+        self.count += 1;
+    }
+
+    fn take(&mut self) -> Measures {
+        let count = std::mem::take(&mut self.count) as f64;
+        std::mem::take(&mut self.sums).into_iter().map(|(name, sum)| (name, sum / count)).collect()
+    }
+}
+
+fn summary(measures: &Measures) -> String {
+    let shown = measures.iter().take(2).map(|(name, value)| format!("{name} {value:.4}"));
+    shown.collect::<Vec<_>>().join("  ")
+}
+
+/// Reads losses from the device and refuses NaN and infinities.
+///
+/// # Errors
+/// Names the first loss that is not finite.
+pub(crate) fn read_losses(losses: &[NamedLoss], step: u64) -> Result<Measures, TrainError> {
+    let values: Vec<Tensor<1>> = losses.iter().map(|(_, loss)| loss.clone().inner().reshape([1])).collect();
+    let values = smalti_nn::state::host_values(Tensor::cat(values, 0));
+    losses
+        .iter()
+        .zip(values)
+        .map(|((name, _), value)| match value.is_finite() {
+            true => Ok(((*name).to_owned(), f64::from(value))),
+            false => Err(TrainError::NonFinite { term: format!("the loss {name}"), value, step, kept: String::new() }),
+        })
+        .collect()
+}
+
+fn name_checkpoint(error: TrainError, folder: &RunFolder) -> TrainError {
+    match error {
+        TrainError::NonFinite { term, value, step, .. } => {
+            let newest = checkpoint::list(&folder.checkpoints()).ok().and_then(|mut all| all.pop());
+            let kept = match newest {
+                Some((_, path)) => format!("the last good state is {}", path.display()),
+                None => "no checkpoint was written before".into(),
+            };
+            TrainError::NonFinite { term, value, step, kept }
+        }
+        other => other,
+    }
+}
