@@ -96,6 +96,7 @@ def cases():
     yield from both("cross entropy {} 1024,4096", loss, torch.randn(1024, 4096)).items()
     yield from attention(256, 64, 32).items()
     yield from attention(64, 256, 64).items()
+    yield from attention(8192, 4, 32).items()
     yield "decode 256 heads, 200 of 256, 64", decoding()
     yield "adamw 4194304", adamw()
 

@@ -264,6 +264,8 @@ fn cases() -> Vec<Case> {
     cases.extend(attention(names, [256, 64, 32]));
     let names = ["attention forward 64,256,64", "attention both 64,256,64"];
     cases.extend(attention(names, [64, 256, 64]));
+    let names = ["attention forward 8192,4,32", "attention both 8192,4,32"];
+    cases.extend(attention(names, [8192, 4, 32]));
     cases.extend([decoding(), adam()]);
     cases
 }

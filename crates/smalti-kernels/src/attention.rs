@@ -12,6 +12,8 @@
 //! dV = Pᵀ dO,  dP = dO Vᵀ,  dS = P ∘ (dP - rowsum(dO ∘ O)) · scale,  dQ = dS K,  dK = dSᵀ Q
 //! ```
 //!
+//! Up to 16 queries and keys the whole row of a query's scores is at hand instead, without blocks.
+//!
 //! Forward is split over heads and blocks of queries, backward over heads; every sum runs in a fixed
 //! order, so results do not depend on the number of threads. [`decode()`] is the single query of
 //! step-by-step generation against a cache.
@@ -20,12 +22,14 @@ mod backward;
 mod blocks;
 mod decode;
 mod forward;
+mod small;
 #[cfg(test)]
 mod tests;
 
 use crate::Simd;
 use crate::lanes::dispatch;
 use rayon::prelude::*;
+use small::SHORT;
 
 pub use decode::{DecodeShape, decode, decode_on};
 
@@ -110,14 +114,34 @@ impl Attention {
     pub fn forward_on(&self, simd: Simd, inputs: Inputs<'_>, output: &mut [f32]) -> Vec<f32> {
         self.check(inputs, output.len());
         let mut log_sums = vec![0.0; self.heads * self.queries];
-        // Blocks of queries do not cross heads.
         let rows = self.queries * self.head_dim;
+        if self.is_short() {
+            let task = self.heads_per_task();
+            output
+                .par_chunks_mut(task * rows)
+                .zip(log_sums.par_chunks_mut(task * self.queries))
+                .enumerate()
+                .for_each(|(i, (output, log_sums))| {
+                    let inputs = self.part(inputs, i * task, output.len() / rows);
+                    dispatch(
+                        simd,
+                        small::Forward {
+                            shape: self,
+                            inputs,
+                            output,
+                            log_sums,
+                        },
+                    );
+                });
+            return log_sums;
+        }
+        // Blocks of queries do not cross heads.
         output
             .par_chunks_mut(rows)
             .zip(log_sums.par_chunks_mut(self.queries))
             .enumerate()
             .for_each(|(head, (output, log_sums))| {
-                let inputs = self.head(inputs, head);
+                let inputs = self.part(inputs, head, 1);
                 output
                     .par_chunks_mut(BLOCK * self.head_dim)
                     .zip(log_sums.par_chunks_mut(BLOCK))
@@ -174,27 +198,53 @@ impl Attention {
         let wanted = [inputs.q.len(), inputs.k.len(), inputs.v.len()];
         assert_eq!(lengths, wanted, "attention: lengths of the gradients");
         let (rows, key_rows) = (self.queries * self.head_dim, self.keys * self.head_dim);
-        q.par_chunks_mut(rows)
-            .zip(k.par_chunks_mut(key_rows).zip(v.par_chunks_mut(key_rows)))
+        let short = self.is_short();
+        let task = if short { self.heads_per_task() } else { 1 };
+        q.par_chunks_mut(task * rows)
+            .zip(
+                k.par_chunks_mut(task * key_rows)
+                    .zip(v.par_chunks_mut(task * key_rows)),
+            )
             .enumerate()
-            .for_each(|(head, (q, (k, v)))| {
-                let place = head * rows..(head + 1) * rows;
+            .for_each(|(i, (q, (k, v)))| {
+                let (place, count) = (i * task * rows..i * task * rows + q.len(), q.len() / rows);
                 let results = Results {
                     output: &results.output[place.clone()],
-                    log_sums: &results.log_sums[head * self.queries..][..self.queries],
+                    log_sums: &results.log_sums[i * task * self.queries..][..count * self.queries],
                     grad_output: &results.grad_output[place],
                 };
-                let (inputs, gradients) = (self.head(inputs, head), Gradients { q, k, v });
-                dispatch(
-                    simd,
-                    backward::Backward {
-                        shape: self,
-                        inputs,
-                        results,
-                        gradients,
-                    },
-                );
+                let inputs = self.part(inputs, i * task, count);
+                let gradients = Gradients { q, k, v };
+                if short {
+                    dispatch(
+                        simd,
+                        small::Backward {
+                            shape: self,
+                            inputs,
+                            results,
+                            gradients,
+                        },
+                    );
+                } else {
+                    dispatch(
+                        simd,
+                        backward::Backward {
+                            shape: self,
+                            inputs,
+                            results,
+                            gradients,
+                        },
+                    );
+                }
             });
+    }
+
+    fn is_short(&self) -> bool {
+        self.queries <= SHORT && self.keys <= SHORT
+    }
+
+    fn heads_per_task(&self) -> usize {
+        (8192 / (self.queries * self.head_dim)).max(1)
     }
 
     fn check(&self, inputs: Inputs<'_>, output: usize) {
@@ -218,9 +268,10 @@ impl Attention {
         );
     }
 
-    fn head<'a>(&self, inputs: Inputs<'a>, head: usize) -> Inputs<'a> {
+    /// The inputs of `count` heads.
+    fn part<'a>(&self, inputs: Inputs<'a>, first: usize, count: usize) -> Inputs<'a> {
         let part = |values: &'a [f32], rows: usize| {
-            &values[head * rows * self.head_dim..][..rows * self.head_dim]
+            &values[first * rows * self.head_dim..][..count * rows * self.head_dim]
         };
         Inputs {
             q: part(inputs.q, self.queries),

@@ -126,3 +126,20 @@ pub(super) fn dot<V: Lanes>(a: &[f32], b: &[f32]) -> f32 {
     }
     sum.sum()
 }
+
+/// `Σ wⱼ · vⱼ` in four chains, a register of columns at a time.
+#[inline(always)]
+pub(super) fn weighted_sum<V: Lanes>(weights: &[f32], values: &[f32], output: &mut [f32]) {
+    let width = output.len();
+    for (i, output) in output.chunks_mut(V::N).enumerate() {
+        let place = i * V::N..i * V::N + output.len();
+        let mut sums = [V::splat(0.0); 4];
+        for (weights, rows) in weights.chunks(4).zip(values.chunks(4 * width)) {
+            let rows = rows.chunks_exact(width);
+            for ((weight, row), sum) in weights.iter().zip(rows).zip(&mut sums) {
+                *sum = V::splat(*weight).mul_add(V::load_part(&row[place.clone()], 0.0), *sum);
+            }
+        }
+        ((sums[0] + sums[1]) + (sums[2] + sums[3])).store_part(output);
+    }
+}

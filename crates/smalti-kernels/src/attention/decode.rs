@@ -2,7 +2,7 @@
 //!
 //! The work is reading the cache once; keys are multiplied as they lie there.
 
-use super::blocks::dot;
+use super::blocks::{dot, weighted_sum};
 use crate::Simd;
 use crate::lanes::{Kernel, Lanes, dispatch};
 use crate::softmax::{exponentials, largest, scale};
@@ -121,22 +121,5 @@ impl Kernel for Heads<'_> {
             scale::<V>(&mut weights, 1.0 / total);
             weighted_sum::<V>(&weights, &self.values[cache], output);
         }
-    }
-}
-
-/// `Σ wⱼ · vⱼ` in four chains, a register of columns at a time.
-#[inline(always)]
-fn weighted_sum<V: Lanes>(weights: &[f32], values: &[f32], output: &mut [f32]) {
-    let width = output.len();
-    for (i, output) in output.chunks_mut(V::N).enumerate() {
-        let place = i * V::N..i * V::N + output.len();
-        let mut sums = [V::splat(0.0); 4];
-        for (weights, rows) in weights.chunks(4).zip(values.chunks(4 * width)) {
-            let rows = rows.chunks_exact(width);
-            for ((weight, row), sum) in weights.iter().zip(rows).zip(&mut sums) {
-                *sum = V::splat(*weight).mul_add(V::load_part(&row[place.clone()], 0.0), *sum);
-            }
-        }
-        ((sums[0] + sums[1]) + (sums[2] + sums[3])).store_part(output);
     }
 }
