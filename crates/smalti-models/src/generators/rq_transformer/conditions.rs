@@ -3,7 +3,6 @@
 use burn::tensor::{Device, Int, Tensor};
 use smalti_nn::nearest::id_tensor;
 use smalti_quantize::Codes;
-use std::ops::Range;
 
 use super::config::{Condition, RqTransformerConfig};
 
@@ -75,12 +74,12 @@ impl Conditions {
         format!("conditions: expected {expected}, got {got}")
     }
 
-    /// The conditions of some of the samples.
-    pub fn slice(&self, samples: Range<usize>) -> Self {
+    /// The conditions of the samples with these numbers.
+    pub fn pick(&self, samples: &[usize]) -> Self {
         match self {
             Self::Unconditional(_) => Self::Unconditional(samples.len()),
-            Self::Classes(classes) => Self::Classes(classes[samples].to_vec()),
-            Self::Texts(texts) => Self::Texts(texts[samples].to_vec()),
+            Self::Classes(classes) => Self::Classes(samples.iter().map(|&i| classes[i]).collect()),
+            Self::Texts(texts) => Self::Texts(samples.iter().map(|&i| texts[i].clone()).collect()),
         }
     }
 
@@ -180,13 +179,13 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_has_the_ids_of_its_samples() {
+    fn picked_samples_keep_their_ids() {
         let device = Device::flex();
         let ids = |c: Conditions| c.ids(&device).try_into_vec_as::<i32>().unwrap();
         let texts = Conditions::Texts(vec![vec![1, 2], vec![3, 4], vec![5, 6]]);
-        assert_eq!(ids(texts.slice(1..3)), [3, 4, 5, 6]);
-        assert_eq!(ids(Conditions::Classes(vec![7, 8]).slice(1..2)), [8]);
-        assert_eq!(ids(Conditions::Unconditional(5).slice(1..3)), [0, 0]);
+        assert_eq!(ids(texts.pick(&[1, 2])), [3, 4, 5, 6]);
+        assert_eq!(ids(Conditions::Classes(vec![7, 8]).pick(&[1, 1])), [8, 8]);
+        assert_eq!(ids(Conditions::Unconditional(5).pick(&[1, 2])), [0, 0]);
     }
 
     #[test]

@@ -7,8 +7,13 @@
 //! `input_mlp` see one row for each sample and step. Logits of one depth come to the host as one slice,
 //! where codes are drawn (see [`sampling`](crate::generators::sampling)).
 //!
-//! Every sample has a random stream of its own, a function of the seed and the sample's number: how a
-//! request is cut into batches changes nothing but the rounding of matrix products.
+//! Every sample has a random stream of its own, a function of the seed and the sample's number, so
+//! batches do not change what is drawn. That they do not change the logits either needs care: matrix
+//! products of the CPU round in one way for up to [`FEW_ROWS`] rows and in another for more. Requests
+//! of few samples are therefore computed with few rows throughout (a prefix one position at a time),
+//! requests of many with many rows throughout (a small batch is filled up with copies). So however a
+//! request is cut into batches, its codes are equal on the CPU; elsewhere, and between requests of few
+//! and of many samples, up to the rounding of logits.
 
 use std::ops::{ControlFlow, Range};
 
@@ -18,6 +23,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use smalti_nn::TransformerCache;
+use smalti_nn::linear::FEW_ROWS;
 use smalti_nn::nearest::id_tensor;
 use smalti_nn::state::host_values;
 use smalti_quantize::Codes;
@@ -76,36 +82,44 @@ struct Writer<'a> {
     device: Device,
     samplers: Vec<CodeSampler>,
     streams: Vec<ChaCha8Rng>,
-    /// `[batch, condition length]`
+    /// `[rows, condition length]`
     condition: Tensor<2, Int>,
     body: TransformerCache,
     head: TransformerCache,
+    /// Number of the batch's first sample.
     first: usize,
+    /// Rows of all tensors: the batch's samples, then copies of the last.
+    rows: usize,
+    /// Whether what is given is read one position at a time.
+    by_steps: bool,
 }
 
 impl<'a> Writer<'a> {
     fn new(model: &'a RqTransformer, request: &GenerationRequest, batch: Range<usize>) -> Self {
         let config = model.config();
         let device = model.device();
-        let length = config.condition.length();
-        let capacity = length + config.positions() - 1;
+        let capacity = config.condition.length() + config.positions() - 1;
         let stream = |sample: usize| {
             let mut rng = ChaCha8Rng::seed_from_u64(request.seed);
             rng.set_stream(request.first_sample.wrapping_add(sample as u64));
             rng
         };
+        let few = request.conditions.len() <= FEW_ROWS;
+        let rows = batch.len().max(if few { 1 } else { FEW_ROWS + 1 });
+        let samples: Vec<usize> = (0..rows)
+            .map(|i| (batch.start + i).min(batch.end - 1))
+            .collect();
+        let depths = 0..config.depth;
         Self {
             model,
-            samplers: (0..config.depth)
-                .map(|depth| request.sampling.at(depth))
-                .collect(),
+            samplers: depths.map(|depth| request.sampling.at(depth)).collect(),
             streams: batch.clone().map(stream).collect(),
-            condition: request.conditions.slice(batch.clone()).ids(&device),
-            body: model.body_transformer.cache(batch.len(), capacity, &device),
-            head: model
-                .head_transformer
-                .cache(batch.len(), config.depth, &device),
+            condition: request.conditions.pick(&samples).ids(&device),
+            body: model.body_transformer.cache(rows, capacity, &device),
+            head: model.head_transformer.cache(rows, config.depth, &device),
             first: batch.start,
+            rows,
+            by_steps: few,
             device,
         }
     }
@@ -135,25 +149,49 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Feeds condition and given codes to the body: the context of position `start`, `[batch, 1, width]`.
+    /// Feeds condition and given codes to the body: the context of position `start`, `[rows, 1, width]`.
     fn read_prefix(&mut self, codes: &[u32], start: usize) -> Tensor<3> {
-        let batch = self.streams.len();
-        let (depth, positions) = (self.model.config().depth, self.model.config().positions());
-        let mut input = self.model.condition_input(self.condition.clone());
-        if start > 0 {
-            let ids = id_tensor(codes, [batch, depth, positions], &self.device);
-            let given = ids.narrow(2, 0, start).swap_dims(1, 2);
-            input = Tensor::cat(vec![input, self.model.body_input(given, 0)], 1);
+        let model = self.model;
+        let condition = model.condition_input(self.condition.clone());
+        let length = model.config().condition.length();
+        let read = |input: Tensor<3>, body: &mut TransformerCache| {
+            let length = input.dims()[1];
+            model
+                .body_transformer
+                .forward_cached(input, body)
+                .narrow(1, length - 1, 1)
+        };
+        if self.by_steps {
+            let condition = (0..length).map(|i| condition.clone().narrow(1, i, 1));
+            let given = (0..start).map(|t| model.body_input(self.given(codes, t..t + 1), t));
+            let inputs: Vec<_> = condition.chain(given).collect();
+            let contexts = inputs.into_iter().map(|input| read(input, &mut self.body));
+            return contexts.last().expect("a condition has at least one id");
         }
-        let length = input.dims()[1];
-        let output = self
-            .model
-            .body_transformer
-            .forward_cached(input, &mut self.body);
-        output.narrow(1, length - 1, 1)
+        let input = match start {
+            0 => condition,
+            _ => Tensor::cat(
+                vec![condition, model.body_input(self.given(codes, 0..start), 0)],
+                1,
+            ),
+        };
+        read(input, &mut self.body)
     }
 
-    /// Draws the codes of one position; the sum of their vectors, `[batch, code width]`.
+    /// The codes of some positions, `[rows, positions, depth]`.
+    fn given(&self, codes: &[u32], places: Range<usize>) -> Tensor<3, Int> {
+        let (depth, positions) = (self.model.config().depth, self.model.config().positions());
+        let batch = self.streams.len();
+        let mut ids = Vec::with_capacity(self.rows * places.len() * depth);
+        for sample in (0..self.rows).map(|row| row.min(batch - 1)) {
+            for position in places.clone() {
+                ids.extend((0..depth).map(|d| codes[(sample * depth + d) * positions + position]));
+            }
+        }
+        id_tensor(&ids, [self.rows, places.len(), depth], &self.device)
+    }
+
+    /// Draws the codes of one position; the sum of their vectors, `[rows, code width]`.
     fn write_position(
         &mut self,
         context: Tensor<3>,
@@ -174,11 +212,12 @@ impl<'a> Writer<'a> {
             let logits = model
                 .classifier
                 .forward_at(depth, output.squeeze_dim::<2>(1));
-            let drawn = self.draw(logits, depth, position)?;
+            let mut drawn = self.draw(logits, depth, position)?;
             for (sample, &id) in drawn.iter().enumerate() {
                 codes[(sample * depths + depth) * positions + position] = id;
             }
-            let ids = id_tensor(&drawn, [drawn.len()], &self.device);
+            drawn.resize(self.rows, drawn[drawn.len() - 1]);
+            let ids = id_tensor(&drawn, [self.rows], &self.device);
             let vectors = model.code_vectors_at(depth, ids);
             let total = match sum.take() {
                 Some(before) => before + vectors.clone(),
@@ -199,7 +238,7 @@ impl<'a> Writer<'a> {
         Ok(sum.expect("a validated model has at least one depth"))
     }
 
-    /// A code for each row of `logits [batch, codes]`.
+    /// A code for each sample from `logits [rows, codes]`.
     fn draw(
         &mut self,
         logits: Tensor<2>,
@@ -209,29 +248,23 @@ impl<'a> Writer<'a> {
         let [_, size] = logits.dims();
         let values = host_values(logits);
         let sampler = self.samplers[depth];
-        let rows = values
-            .par_chunks_exact(size)
-            .zip(&mut self.streams)
-            .enumerate();
+        let rows = values.par_chunks_exact(size).zip(&mut self.streams);
         // Short rows are not worth a task of their own.
-        let drawn = rows
-            .with_min_len((1 << 13) / size.min(1 << 13))
-            .map(|(sample, (row, rng))| {
-                sampler
-                    .draw(row, rng)
-                    .map_err(|source| (self.first + sample, source))
-            });
-        drawn.collect::<Result<_, _>>().map_err(|(sample, source)| {
-            let width = self.model.config().width;
-            let (row, column) = (position / width, position % width);
-            GenerateError::Logits {
+        let rows = rows.with_min_len((1 << 13) / size.min(1 << 13));
+        let drawn: Vec<_> = rows.map(|(row, rng)| sampler.draw(row, rng)).collect();
+        let width = self.model.config().width;
+        let (row, column) = (position / width, position % width);
+        let located = drawn.into_iter().enumerate().map(|(i, code)| {
+            let sample = self.first + i;
+            code.map_err(|source| GenerateError::Logits {
                 sample,
                 row,
                 column,
                 depth,
                 source,
-            }
-        })
+            })
+        });
+        located.collect()
     }
 }
 
@@ -295,12 +328,18 @@ mod tests {
     }
 
     #[test]
-    fn batches_streams_and_devices_with_gradients_change_nothing() {
-        for config in [tiny(), tiny_uneven()] {
+    fn batches_and_devices_with_gradients_change_nothing() {
+        for (config, samples) in [(tiny(), 7), (tiny_uneven(), 7), (tiny_uneven(), 37)] {
             let model = build(&config, &Device::flex(), 3);
-            let mut request = request(&config, 7);
+            let mut request = request(&config, samples);
+            let codes = random_codes(&config, samples, &Device::flex(), 4);
+            request.prefix = Some(Prefix {
+                codes,
+                row: 0,
+                column: 2,
+            });
             let whole = generate(&model, &request);
-            for batch_size in [1, 2, 5] {
+            for batch_size in [1, 5, FEW_ROWS, FEW_ROWS + 2] {
                 request.batch_size = batch_size;
                 assert_eq!(generate(&model, &request), whole);
             }
@@ -308,6 +347,30 @@ mod tests {
             assert_eq!(generate(&tracked, &request), whole);
             request.seed += 1;
             assert_ne!(generate(&model, &request), whole);
+        }
+    }
+
+    #[test]
+    fn batches_do_not_change_a_bit_of_the_contexts() {
+        let device = Device::flex();
+        let config = tiny_uneven();
+        let model = build(&config, &device, 3);
+        let codes = random_codes(&config, 40, &device, 4).values();
+        for samples in [FEW_ROWS, 40] {
+            let request = request(&config, samples);
+            let maps = config.depth * config.positions();
+            let contexts = |batch: Range<usize>| {
+                let codes = &codes[batch.start * maps..batch.end * maps];
+                let contexts = Writer::new(&model, &request, batch.clone()).read_prefix(codes, 4);
+                host_values(contexts.narrow(0, 0, batch.len()))
+            };
+            let whole = contexts(0..samples);
+            let width = whole.len() / samples;
+            for batch in [0..1, 3..8, 2..samples] {
+                let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                let expected = &whole[batch.start * width..batch.end * width];
+                assert_eq!(bits(&contexts(batch)), bits(expected), "{samples} samples");
+            }
         }
     }
 
