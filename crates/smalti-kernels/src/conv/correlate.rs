@@ -23,9 +23,6 @@ use crate::gemm::scratch::{Shared, with_scratch};
 /// Steps between two visits of the output, about.
 const DEPTH: usize = 320;
 
-/// Packed weights that are used together while they stay in the second cache: 160 kilobytes.
-const WEIGHT_VALUES: usize = 40 << 10;
-
 /// Values of planes that a block of pixels may fill: a quarter of a megabyte.
 const PLANE_VALUES: usize = 1 << 16;
 
@@ -333,41 +330,34 @@ impl Group<'_> {
                 lanes,
             }
         };
-        let rows = (WEIGHT_VALUES / self.offsets.len().max(1)).max(1);
-        let tiles_at_once = rows.div_ceil(outer::max_rows(self.plan.simd));
-        for first in (tiles[0]..tiles[1]).step_by(tiles_at_once) {
-            let last = (first + tiles_at_once).min(tiles[1]);
-            for r in (0..runs).step_by(2) {
-                self.pair([run(r), run(r + 1)], [first, last]);
-            }
-        }
-    }
-
-    /// Two runs of pixels against output tiles `tiles[0]..tiles[1]`.
-    fn pair(&self, runs: [Run; 2], tiles: [usize; 2]) {
         let places = self.plan.work.places;
-        let contiguous = places.column == 1 && places.row == self.plan.work.windows.out_width;
-        let at = runs.map(|run| self.place(run));
+        let contiguous = places.column == 1 && places.row == windows.out_width;
+        // A tile of weights stays in the first cache while the pixels pass by.
         for t in tiles[0]..tiles[1] {
-            if contiguous {
-                let channel = self.plan.tiles[t].0 * places.channel;
-                let c = at.map(|at| at.wrapping_add(channel));
-                self.run_tile(t, runs, c, (places.channel, self.index > 0));
-            } else {
-                self.scattered_tile(t, runs);
+            for r in (0..runs).step_by(2) {
+                let pair = [run(r), run(r + 1)];
+                if contiguous {
+                    self.tile(t, pair)
+                } else {
+                    self.scattered_tile(t, pair)
+                }
             }
         }
     }
 
-    /// Where a run's first pixel of output 0 goes, if neighbours in the image are neighbours there.
-    fn place(&self, run: Run) -> *mut f32 {
+    /// A tile that goes straight to the output.
+    fn tile(&self, t: usize, runs: [Run; 2]) {
         let places = self.plan.work.places;
-        let image = self.block.images[0] + run.image;
-        let pixel = self.block.rows[0] * places.row + run.pixel;
-        self.plan
-            .work
-            .output
-            .at(places.first + image * places.image + pixel)
+        let channel = self.plan.tiles[t].0 * places.channel;
+        let at = |run: Run| {
+            let image = self.block.images[0] + run.image;
+            let pixel = self.block.rows[0] * places.row + run.pixel;
+            self.plan
+                .work
+                .output
+                .at(places.first + image * places.image + channel + pixel)
+        };
+        self.run_tile(t, runs, runs.map(at), (places.channel, self.index > 0));
     }
 
     /// A tile whose pixels are not neighbours in the output: by way of a buffer.
@@ -377,28 +367,52 @@ impl Group<'_> {
         let mut values = [0.0; outer::MAX_ROWS * WIDTH];
         let at = values.as_mut_ptr();
         self.run_tile(t, runs, [at, at.wrapping_add(WIDTH / 2)], (WIDTH, false));
-        let width = self.plan.work.windows.out_width;
         let (first, rows) = self.plan.tiles[t];
         for (v, run) in runs.iter().enumerate() {
-            let image = places.first + (self.block.images[0] + run.image) * places.image;
+            let pixels = self.pixel_places(*run);
+            let image = self.block.images[0] + run.image;
+            let start = places.first + image * places.image + first * places.channel;
             for r in 0..rows {
                 let values = &values[r * WIDTH + v * WIDTH / 2..][..run.lanes];
-                let (mut y, mut x) = (self.block.rows[0] + run.pixel / width, run.pixel % width);
-                for value in values {
-                    let place =
-                        image + (first + r) * places.channel + y * places.row + x * places.column;
-                    // SAFETY: these outputs and pixels are this task's alone.
-                    unsafe {
-                        let to = self.plan.work.output.at(place);
-                        *to = if self.index > 0 { *to + value } else { *value };
-                    }
-                    x += 1;
-                    if x == width {
-                        (y, x) = (y + 1, 0);
+                // The bounds are checked once for the run's last pixel.
+                let start = start + r * places.channel;
+                self.plan
+                    .work
+                    .output
+                    .at(start + pixels[run.lanes.max(1) - 1]);
+                let to = self.plan.work.output.at(start);
+                // SAFETY: these outputs and pixels are inside the output and this task's alone.
+                unsafe {
+                    if self.index > 0 {
+                        values
+                            .iter()
+                            .zip(pixels)
+                            .for_each(|(value, p)| *to.add(p) += value);
+                    } else {
+                        values
+                            .iter()
+                            .zip(pixels)
+                            .for_each(|(value, p)| *to.add(p) = *value);
                     }
                 }
             }
         }
+    }
+
+    /// Where a run's pixels go in their image.
+    fn pixel_places(&self, run: Run) -> [usize; 16] {
+        let places = self.plan.work.places;
+        let width = self.plan.work.windows.out_width;
+        let (mut y, mut x) = (self.block.rows[0] + run.pixel / width, run.pixel % width);
+        let mut to = [0; 16];
+        for to in to.iter_mut().take(run.lanes) {
+            *to = y * places.row + x * places.column;
+            x += 1;
+            if x == width {
+                (y, x) = (y + 1, 0);
+            }
+        }
+        to
     }
 
     /// Multiplies output tile `t` with two runs of pixels into `c`, rows `to.0` apart, added to what is

@@ -85,13 +85,17 @@ impl Streams<'_> {
         }
     }
 
-    fn write(&self, first: usize, columns: usize, sums: &[f32]) {
+    fn write(&self, first: usize, columns: usize, sums: &[f32; dot::MAX_COLUMNS * FEW_ROWS]) {
         let Product { a, bias, beta, .. } = *self.product;
+        let mut biases = [0.0; dot::MAX_COLUMNS];
+        if let Some(bias) = bias {
+            biases[..columns].copy_from_slice(&bias[first..first + columns]);
+        }
         for row in 0..a.rows {
             // SAFETY: these columns of C belong to this task alone.
             let c = unsafe { self.c.slice(row * self.c_stride + first, columns) };
-            for (s, c) in c.iter_mut().enumerate() {
-                let value = sums[s * FEW_ROWS + row] + bias.map_or(0.0, |bias| bias[first + s]);
+            for (s, (c, bias)) in c.iter_mut().zip(biases).enumerate() {
+                let value = sums[s * FEW_ROWS + row] + bias;
                 *c = if beta == 0.0 {
                     value
                 } else {
