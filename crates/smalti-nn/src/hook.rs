@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 pub(crate) mod agreement;
+mod recycled;
 
 use std::fmt::Debug;
 
@@ -105,7 +106,11 @@ pub(crate) fn is_on_cpu<const D: usize>(tensor: &Tensor<D>) -> bool {
 
 /// A new tensor of the CPU that takes over `values`.
 pub(crate) fn cpu_tensor(values: Vec<f32>, shape: impl Into<Shape>) -> CpuTensor {
-    CpuTensor::from_data(TensorData::new(values, shape.into()))
+    CpuTensor::from_data(TensorData::from_bytes(
+        recycled::bytes(values),
+        shape.into(),
+        DType::F32,
+    ))
 }
 
 /// The elements of a contiguous tensor.
@@ -120,12 +125,14 @@ pub(crate) fn dims<const D: usize>(tensor: &CpuTensor) -> [usize; D] {
     std::array::from_fn(|i| tensor.layout().shape()[i])
 }
 
-/// Memory for `len` elements that a kernel writes completely.
-///
-/// `vec![0.0; len]` asks the allocator for zeroed pages, which costs nothing extra for large
-/// tensors, and no element is ever uninitialised.
+/// Memory for `len` elements that a kernel writes completely: what is there before is arbitrary.
 pub(crate) fn output(len: usize) -> Vec<f32> {
-    vec![0.0; len]
+    let mut values = recycled::take(len);
+    if cfg!(test) {
+        // So that a test sees what a kernel left out.
+        values.fill(f32::NAN);
+    }
+    values
 }
 
 fn is_cpu_f32(tensor: &DispatchTensor) -> bool {
