@@ -7,7 +7,7 @@
 //! correlation with the kernel turned by 180 degrees; at stride 2 four small ones, together as
 //! much work as the forward pass, with no zeros multiplied.
 
-use super::correlate::{Correlation, Places, Weights};
+use super::correlate::{self, Correlation, Places, Weights};
 use super::shape::ConvShape;
 use super::windows::Windows;
 use crate::Simd;
@@ -47,6 +47,7 @@ pub fn conv2d_backward_input_on(
         grad_input.fill(0.0);
     }
     let grad_input = Shared::new(grad_input);
+    let mut correlations = Vec::new();
     for ry in 0..shape.stride.min(shape.height) {
         for rx in 0..shape.stride.min(shape.width) {
             let y = Remainder::new(shape, ry, shape.padding.top, shape.height);
@@ -78,9 +79,10 @@ pub fn conv2d_backward_input_on(
                     column: shape.stride,
                 },
             };
-            correlation.run(simd);
+            correlations.push(correlation);
         }
     }
+    correlate::run(simd, &correlations);
 }
 
 /// The input rows (or columns) of one remainder modulo the stride, and the taps that reach them.

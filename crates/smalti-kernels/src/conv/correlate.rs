@@ -26,6 +26,9 @@ const DEPTH: usize = 320;
 /// Values of planes that a block of pixels may fill: a quarter of a megabyte.
 const PLANE_VALUES: usize = 1 << 16;
 
+/// Values of output that several correlations write in turns: a quarter of a megabyte.
+const UNIT_VALUES: usize = 1 << 16;
+
 /// Weights as the kernel sees them: output o, input c and tap t (row-major over the windows' taps) is
 /// `data[o · out_stride + c · in_stride + taps[t]]`.
 pub(super) struct Weights<'a> {
@@ -59,22 +62,63 @@ pub(super) struct Correlation<'a> {
     pub(super) places: Places,
 }
 
-impl Correlation<'_> {
-    /// Computes it on the path `simd`.
-    pub(super) fn run(&self, simd: Simd) {
-        let groups = ChannelGroups::new(simd, self);
-        with_scratch(groups.packed_len(self.out_channels), |packed| {
-            groups.pack(self, packed);
-            let plan = Plan::new(simd, self, groups, packed);
-            let tasks = plan.cut.blocks * plan.splits;
-            if tasks > 1 && plan.parallel {
-                (0..tasks).into_par_iter().for_each(|t| plan.task(t));
-            } else {
-                (0..tasks).for_each(|t| plan.task(t));
+/// Computes correlations on the path `simd`. Several of them interleave their outputs: they then take
+/// turns, some images at a time, so that lines they share are still in the second cache.
+pub(super) fn run(simd: Simd, works: &[Correlation]) {
+    let prepared: Vec<_> = works
+        .iter()
+        .map(|work| {
+            let groups = ChannelGroups::new(simd, work);
+            let len = groups.packed_len(work.out_channels);
+            (work, groups, len)
+        })
+        .collect();
+    let packed_len = prepared.iter().map(|(_, _, len)| len).sum();
+    with_scratch(packed_len, |mut free| {
+        let mut plans = Vec::with_capacity(works.len());
+        for (work, groups, len) in prepared {
+            let (packed, rest) = free.split_at_mut(len);
+            groups.pack(work, packed);
+            plans.push(Plan::new(simd, work, groups, packed));
+            free = rest;
+        }
+        let units = units(&plans);
+        let splits = plans.iter().map(|plan| plan.splits).max().unwrap_or(1);
+        let task = |index: usize| {
+            let (unit, split) = (index / splits, [index % splits, splits]);
+            for plan in &plans {
+                let blocks = [unit, unit + 1].map(|u| u * plan.cut.blocks / units);
+                (blocks[0]..blocks[1]).for_each(|block| plan.task(block, split));
             }
-        });
-    }
+        };
+        let tasks = units * splits;
+        if tasks > 1 && plans.iter().any(|plan| plan.parallel) {
+            (0..tasks).into_par_iter().for_each(task);
+        } else {
+            (0..tasks).for_each(task);
+        }
+    });
+}
 
+/// How many shares the blocks of pixels go in: one each; or, where several correlations write one
+/// output, shares of some images whose output fits the second cache.
+fn units(plans: &[Plan]) -> usize {
+    let most = plans.iter().map(|plan| plan.cut.blocks).max().unwrap_or(0);
+    let Some(work) = plans
+        .first()
+        .map(|plan| plan.work)
+        .filter(|_| plans.len() > 1)
+    else {
+        return most;
+    };
+    let values = work.batch * work.places.image;
+    values
+        .div_ceil(UNIT_VALUES)
+        .max(4 * rayon::current_num_threads())
+        .min(most)
+}
+
+impl Correlation<'_> {
     fn multiply_adds(&self) -> usize {
         self.batch
             * self.windows.out_pixels()
@@ -194,7 +238,7 @@ struct Plan<'a> {
     packed: &'a [f32],
     masks: EdgeMasks,
     cut: Cut,
-    /// Tasks for one block of pixels: each takes a share of the output tiles.
+    /// Tasks wanted for one block of pixels: each takes a share of the output tiles.
     splits: usize,
     tiles: Vec<(usize, usize)>,
     parallel: bool,
@@ -238,13 +282,12 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// One block of pixels, one share of the output tiles.
-    fn task(&self, index: usize) {
+    /// Block `index` of the pixels, share `split` of `splits` of the output tiles.
+    fn task(&self, index: usize, [split, splits]: [usize; 2]) {
         let (work, windows) = (self.work, &self.work.windows);
-        let block = self.cut.block(windows, work.batch, index / self.splits);
+        let block = self.cut.block(windows, work.batch, index);
         let planes = windows.planes(block.image_count(), block.row_count());
-        let split = index % self.splits;
-        let tiles = [split, split + 1].map(|s| s * self.tiles.len() / self.splits);
+        let tiles = [split, split + 1].map(|s| s * self.tiles.len() / splits);
         let largest = self.groups.channels.div_ceil(self.groups.groups);
         with_scratch(planes.buffer_len(largest), |buffer| {
             let mut offsets = Vec::with_capacity(largest * self.groups.taps);

@@ -1,7 +1,7 @@
 //! The forward pass: `output[n, o, y, x] = bias[o] + Σ weight[o, c, ky, kx] · input[n, c, y·s + ky − top,
 //! x·s + kx − left]`.
 
-use super::correlate::{Correlation, Places, Weights};
+use super::correlate::{self, Correlation, Places, Weights};
 use super::shape::ConvShape;
 use super::windows::Windows;
 use crate::Simd;
@@ -45,7 +45,7 @@ pub fn conv2d_forward_on(
     }
     let taps = shape.kernel * shape.kernel;
     let windows = windows(shape);
-    Correlation {
+    let correlation = Correlation {
         windows,
         batch: shape.batch,
         in_channels: shape.in_channels,
@@ -66,8 +66,8 @@ pub fn conv2d_forward_on(
             row: windows.out_width,
             column: 1,
         },
-    }
-    .run(simd);
+    };
+    correlate::run(simd, &[correlation]);
 }
 
 /// The windows of the forward pass.
