@@ -160,6 +160,16 @@ fn step_of(bytes: &[u8], kind: &str) -> Result<u64, String> {
     metadata.get("step").and_then(|step| step.parse().ok()).ok_or_else(|| "the step is missing".into())
 }
 
+/// Kind of run and step of the checkpoint at `path`; `None` when the file is something else.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn describe(path: &Path) -> Result<Option<(String, u64)>, TrainError> {
+    let bytes = std::fs::read(path).map_err(TrainError::io("read", path))?;
+    let found = ["tokenizer", "generator"].into_iter().find_map(|kind| Some((kind.to_owned(), step_of(&bytes, kind).ok()?)));
+    Ok(found)
+}
+
 /// The checkpoints of a folder, oldest first.
 ///
 /// # Errors

@@ -1,1 +1,38 @@
 //! Images to discrete tokens and tokens to images.
+//!
+//! ```no_run
+//! use smalti::{Device, Generator, Tokenizer};
+//! # fn main() -> Result<(), smalti::Error> {
+//! let device = Device::flex();
+//! let tokenizer = Tokenizer::load("runs/emoji/model".as_ref(), &device)?;
+//! let image = smalti::Image::open("cat.png".as_ref())?;
+//! let tokens = tokenizer.encode("cat.png", &image)?;
+//! tokens.write("cat.tokens".as_ref())?;
+//! tokenizer.decode(&tokens)?[0].save_png("cat-again.png".as_ref())?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Tokenizer`] encodes and decodes images of any size, [`Generator`] writes new ones, [`train`]
+//! trains either, [`demo`] does all of it on bundled images.
+
+pub mod demo;
+mod generator;
+mod inspect;
+mod tokenizer;
+
+pub use burn::tensor::Device;
+#[cfg(any(feature = "vulkan", feature = "metal"))]
+pub use burn::tensor::DeviceKind;
+pub use generator::{Generator, Request};
+pub use inspect::{Description, inspect};
+pub use smalti_data::{
+    self as data, DataError, DatasetConfig, Image, LoadReport, OpenOptions, TokenFile, TokenFileError,
+};
+pub use smalti_models::generators::rq_transformer::Progress;
+pub use smalti_models::generators::sampling::{PerDepth, SamplingConfig};
+pub use smalti_train::config::RunConfig;
+pub use smalti_train::evaluation::{DepthReport, Evaluation};
+pub use smalti_train::{Observer, RunOutcome, Silent, TrainError as Error, train};
+pub use smalti_train::{model_dir, report, run_report, samples, trainer};
+pub use tokenizer::{Tokenizer, TokenizerError};

@@ -1,0 +1,244 @@
+//! The command line as the user writes it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::device::DeviceChoice;
+
+const EXAMPLES: &str = "\
+Examples:
+  smalti demo                                     the whole path on bundled images, with a report
+  smalti train configs/emoji-tokenizer.toml       train a tokenizer
+  smalti encode --model RUN photos -o tokens      images to tokens
+  smalti decode --model RUN tokens -o pictures    tokens to images
+  smalti generate --model RUN --class Flags -o grid.png";
+
+/// Images to discrete tokens and tokens to images.
+#[derive(Debug, Parser)]
+#[command(name = "smalti", version, after_help = EXAMPLES, propagate_version = true)]
+pub(crate) struct Arguments {
+    /// What does the work: auto, cpu, cuda:N, rocm:N, vulkan:N or metal, where compiled in
+    #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
+    pub(crate) device: DeviceChoice,
+
+    /// Say nothing but warnings and errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train a tokenizer and a generator on bundled images and show it all in a report
+    Demo(DemoOptions),
+    /// Train a tokenizer or a generator as a configuration file says
+    Train(TrainOptions),
+    /// Turn images into token files
+    Encode(EncodeOptions),
+    /// Turn token files into images
+    Decode(DecodeOptions),
+    /// Measure a tokenizer on images: fidelity, rate, use of its codebooks
+    Evaluate(EvaluateOptions),
+    /// Write new images
+    Generate(GenerateOptions),
+    /// Say what a file or folder is that smalti wrote
+    Inspect(InspectOptions),
+    /// Print completions for a shell
+    Completions(CompletionsOptions),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  smalti demo --out my-demo && xdg-open my-demo/report.html
+
+An interrupted demo goes on where it was when it is called again.")]
+pub(crate) struct DemoOptions {
+    /// Folder for the runs, the models and report.html
+    #[arg(long, short, default_value = "smalti-demo")]
+    pub(crate) out: PathBuf,
+
+    /// Set a value in both recipes, for example --set training.steps=50
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  smalti train configs/emoji-tokenizer.toml
+  smalti train configs/emoji-tokenizer.toml --set training.steps=200 --out runs/short
+  smalti train --resume runs/short
+
+The run's folder holds config.toml, metrics.jsonl, checkpoints, samples and, at the end,
+model/ and report.html. Ctrl-C writes a checkpoint; a second Ctrl-C ends at once.")]
+pub(crate) struct TrainOptions {
+    /// The configuration file
+    #[arg(required_unless_present = "resume", value_name = "CONFIG.toml")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Go on with a run from its newest checkpoint
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out"])]
+    pub(crate) resume: Option<PathBuf>,
+
+    /// Folder of the run [default: runs/NAME of the configuration file]
+    #[arg(long, short)]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Set a value of the configuration, for example --set training.steps=200
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+
+    /// Refuse to train when an image is broken, instead of skipping it
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  smalti encode --model runs/emoji-tokenizer cat.png -o cat.tokens
+  smalti encode --model runs/emoji-tokenizer photos -o tokens
+
+A folder is mirrored: photos/a/b.jpg becomes tokens/a/b.jpg.tokens. Images of any size work; what
+does not fill a code position is padded and cut off again by decode.")]
+pub(crate) struct EncodeOptions {
+    /// Images, or folders of images
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<PathBuf>,
+
+    /// Folder of the tokenizer, or of the run that trained it
+    #[arg(long, short)]
+    pub(crate) model: PathBuf,
+
+    /// The token file of one image, or a folder for the token files of several
+    #[arg(long, short)]
+    pub(crate) out: PathBuf,
+
+    /// End at the first broken image, instead of naming and skipping it
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  smalti decode --model runs/emoji-tokenizer cat.tokens -o cat.png
+  smalti decode --model runs/emoji-tokenizer tokens -o pictures")]
+pub(crate) struct DecodeOptions {
+    /// Token files, or folders of token files
+    #[arg(required = true, value_name = "TOKENS")]
+    pub(crate) tokens: Vec<PathBuf>,
+
+    /// Folder of the tokenizer, or of the run that trained it
+    #[arg(long, short)]
+    pub(crate) model: PathBuf,
+
+    /// The PNG of one token file, or a folder for the PNGs of several
+    #[arg(long, short)]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  smalti evaluate --model runs/emoji-tokenizer photos
+  smalti evaluate --model runs/emoji-tokenizer --resize 64 photos --json")]
+pub(crate) struct EvaluateOptions {
+    /// A folder of images, or a tar archive of images; several are taken together
+    #[arg(required = true, value_name = "IMAGES")]
+    pub(crate) images: Vec<PathBuf>,
+
+    /// Folder of the tokenizer, or of the run that trained it
+    #[arg(long, short)]
+    pub(crate) model: PathBuf,
+
+    /// Resize the shorter side to so many pixels and cut out the middle square, first
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) resize: Option<usize>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Refuse broken images, instead of naming and skipping them
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  smalti generate --model runs/emoji-generator --class Flags --count 16 --seed 7 -o flags.png
+  smalti generate --model runs/emoji-generator --class Flags --complete half.png --keep-rows 2 -o whole.png")]
+pub(crate) struct GenerateOptions {
+    /// Folder of the generator, or of the run that trained it
+    #[arg(long, short)]
+    pub(crate) model: PathBuf,
+
+    /// Class of the images, by name or number
+    #[arg(long, short)]
+    pub(crate) class: Option<String>,
+
+    /// How many images
+    #[arg(long, short = 'n', default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) count: u32,
+
+    /// The same seed gives the same images
+    #[arg(long, short, default_value_t = 0)]
+    pub(crate) seed: u64,
+
+    /// A PNG with all images, or a folder (without ending) for one PNG each
+    #[arg(long, short)]
+    pub(crate) out: PathBuf,
+
+    /// Temperature of the draw; below 1 is more cautious [default: the generator's own]
+    #[arg(long)]
+    pub(crate) temperature: Option<f32>,
+
+    /// Draw from so many likeliest codes; one number, or one for each depth
+    #[arg(long, value_delimiter = ',', value_name = "K")]
+    pub(crate) top_k: Vec<usize>,
+
+    /// Draw from the fewest codes that together have this probability; one number, or one for each depth
+    #[arg(long, value_delimiter = ',', value_name = "P")]
+    pub(crate) top_p: Vec<f64>,
+
+    /// Go on from the upper part of this image
+    #[arg(long, value_name = "IMAGE", requires = "keep_rows")]
+    pub(crate) complete: Option<PathBuf>,
+
+    /// Rows of the code map that are kept of the image to complete
+    #[arg(long, value_name = "ROWS", requires = "complete")]
+    pub(crate) keep_rows: Option<usize>,
+
+    /// Images computed at a time
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch_size: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  smalti inspect cat.tokens
+  smalti inspect runs/emoji-tokenizer --json")]
+pub(crate) struct InspectOptions {
+    /// A token file, token cache, checkpoint, model folder or run folder
+    pub(crate) path: PathBuf,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  smalti completions bash > ~/.local/share/bash-completion/completions/smalti")]
+pub(crate) struct CompletionsOptions {
+    /// Which shell
+    pub(crate) shell: clap_complete::Shell,
+}

@@ -1,0 +1,12 @@
+//! One file for each command.
+
+pub(crate) mod completions;
+pub(crate) mod decode;
+pub(crate) mod demo;
+pub(crate) mod encode;
+pub(crate) mod evaluate;
+pub(crate) mod files;
+pub(crate) mod generate;
+pub(crate) mod inspect;
+pub(crate) mod table;
+pub(crate) mod train;

@@ -1,0 +1,72 @@
+//! `smalti train`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use smalti::{Observer, RunConfig, RunOutcome};
+
+use crate::arguments::TrainOptions;
+use crate::device::DeviceChoice;
+use crate::hints::Misuse;
+use crate::terminal::Terminal;
+
+pub(crate) fn run(options: &TrainOptions, device: &DeviceChoice, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
+    let (mut config, folder) = match (&options.resume, &options.config) {
+        (Some(run), _) => (resumed(run, &options.settings)?, run.clone()),
+        (None, Some(path)) => {
+            let config = RunConfig::read(path, &options.settings)?;
+            let folder = options.out.clone().unwrap_or_else(|| default_folder(path));
+            refuse_other_run(&folder, &config)?;
+            (config, folder)
+        }
+        (None, None) => unreachable!("clap asks for one of the two"),
+    };
+    if options.strict {
+        match &mut config {
+            RunConfig::Tokenizer(run) => run.data.strict = true,
+            RunConfig::Generator(run) => run.data.strict = true,
+        }
+    }
+    let device = device.open()?;
+    match smalti::train(&config, &folder, &device, terminal)? {
+        RunOutcome::Finished(model) => {
+            let report = folder.join("report.html");
+            terminal.data(&format!("model   {}\nreport  {}\n", model.display(), report.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        RunOutcome::Stopped { step, checkpoint } => {
+            let folder = folder.display();
+            terminal.note(&format!(
+                "stopped after step {step}; the checkpoint is {}\ngo on with: smalti train --resume {folder}",
+                checkpoint.display()
+            ));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn resumed(run: &Path, settings: &[String]) -> anyhow::Result<RunConfig> {
+    let config = run.join("config.toml");
+    if !config.is_file() {
+        anyhow::bail!(Misuse(format!("{} is no run to go on with: it has no config.toml", run.display())));
+    }
+    Ok(RunConfig::read(&config, settings)?)
+}
+
+/// `runs/NAME` for `NAME.toml`.
+fn default_folder(config: &Path) -> PathBuf {
+    Path::new("runs").join(config.file_stem().unwrap_or(config.as_os_str()))
+}
+
+/// A folder with a run of another configuration is not written over.
+fn refuse_other_run(folder: &Path, config: &RunConfig) -> anyhow::Result<()> {
+    let path = folder.join("config.toml");
+    let Ok(existing) = std::fs::read_to_string(&path) else { return Ok(()) };
+    if existing == config.to_toml() {
+        return Ok(());
+    }
+    anyhow::bail!(Misuse(format!(
+        "{} holds a run of another configuration; choose another folder with --out, or go on with it by --resume {0}",
+        folder.display()
+    )))
+}

@@ -1,0 +1,146 @@
+//! A trained generator: new images.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use burn::tensor::Device;
+use smalti_data::Image;
+use smalti_models::generators::rq_transformer::config::Condition;
+use smalti_models::generators::rq_transformer::{Conditions, GenerationRequest, Prefix, Progress};
+use smalti_models::generators::sampling::SamplingConfig;
+use smalti_quantize::Codes;
+use smalti_train::samples::to_images;
+use smalti_train::{GeneratorModel, TrainError};
+
+/// What to generate.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The class by its name or number; `None` for a generator without classes.
+    pub class: Option<String>,
+    /// How many images.
+    pub count: usize,
+    /// Determines the images.
+    pub seed: u64,
+    /// How codes are drawn; `None` as the generator's description says.
+    pub sampling: Option<SamplingConfig>,
+    /// Images computed at a time.
+    pub batch_size: usize,
+}
+
+/// A trained generator with its tokenizer.
+#[derive(Debug)]
+pub struct Generator {
+    model: GeneratorModel,
+    device: Device,
+}
+
+impl Generator {
+    /// Reads the folder of a generator (or of the run that trained it).
+    ///
+    /// # Errors
+    /// When it is missing, damaged or something else.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self, TrainError> {
+        Ok(Self { model: GeneratorModel::load(folder, device)?, device: device.clone() })
+    }
+
+    /// The network and its description.
+    pub fn model(&self) -> &GeneratorModel {
+        &self.model
+    }
+
+    /// Names of the classes; empty for a generator without classes.
+    pub fn classes(&self) -> &[String] {
+        &self.model.description.classes
+    }
+
+    /// New images.
+    ///
+    /// # Errors
+    /// When there is no such class, or `watch` stops.
+    pub fn generate(
+        &self,
+        request: &Request,
+        watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Vec<Image>, TrainError> {
+        self.run(request, None, watch)
+    }
+
+    /// New images that go on from the upper part of a given one: its rows above `row` (of the code map)
+    /// are kept.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate), or when the image does not have the generator's size.
+    pub fn complete(
+        &self,
+        request: &Request,
+        image: &Image,
+        row: usize,
+        watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Vec<Image>, TrainError> {
+        let network = &self.model.tokenizer.network;
+        let codes = network.encode(smalti_train::samples::to_tensor(std::slice::from_ref(image), &self.device))?;
+        let config = self.model.network.config();
+        let [_, depth, height, width] = codes.dims();
+        if [height, width] != [config.height, config.width] {
+            let factor = network.config().factor();
+            let problem = format!(
+                "an image of {}x{} pixels is needed to go on from, got {}x{}",
+                config.width * factor, config.height * factor, image.width(), image.height()
+            );
+            return Err(TrainError::Config(vec![problem]));
+        }
+        let repeated = codes.values().repeat(request.count);
+        let codes = Codes::from_values(&repeated, [request.count, depth, height, width], &self.device);
+        self.run(request, Some(Prefix { codes, row, column: 0 }), watch)
+    }
+
+    fn run(
+        &self,
+        request: &Request,
+        prefix: Option<Prefix>,
+        watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Vec<Image>, TrainError> {
+        let full = GenerationRequest {
+            conditions: self.conditions(request)?,
+            sampling: request.sampling.clone().unwrap_or_else(|| self.model.description.sampling.clone()),
+            seed: request.seed,
+            first_sample: 0,
+            batch_size: request.batch_size,
+            prefix,
+        };
+        let codes = self.model.network.generate(&full, watch)?;
+        let mut images = Vec::with_capacity(request.count);
+        let [count, depth, height, width] = codes.dims();
+        let values = codes.values();
+        let step = depth * height * width;
+        for start in (0..count).step_by(request.batch_size.max(1)) {
+            let end = (start + request.batch_size).min(count);
+            let part = Codes::from_values(&values[start * step..end * step], [end - start, depth, height, width], &self.device);
+            images.extend(to_images(self.model.tokenizer.network.decode(&part)?)?);
+        }
+        Ok(images)
+    }
+
+    fn conditions(&self, request: &Request) -> Result<Conditions, TrainError> {
+        let refuse = |problem: String| Err(TrainError::Config(vec![problem]));
+        match (&self.model.network.config().condition, &request.class) {
+            (Condition::Unconditional {}, None) => Ok(Conditions::Unconditional(request.count)),
+            (Condition::Unconditional {}, Some(class)) => {
+                refuse(format!("this generator has no classes, but class {class:?} was asked for"))
+            }
+            (Condition::Class { .. }, Some(class)) => match self.class_number(class) {
+                Some(number) => Ok(Conditions::Classes(vec![number; request.count])),
+                None => refuse(format!("there is no class {class:?}; the classes are: {}", self.classes().join(", "))),
+            },
+            (Condition::Class { .. }, None) => refuse(format!("a class is needed; the classes are: {}", self.classes().join(", "))),
+            (Condition::Text { .. }, _) => refuse("generators of images for texts are used through the library: they need text tokens".into()),
+        }
+    }
+
+    /// A class by its name, whatever its capitals, or by its number.
+    fn class_number(&self, class: &str) -> Option<u32> {
+        let classes = self.classes();
+        let by_name = classes.iter().position(|name| name.eq_ignore_ascii_case(class));
+        by_name.or_else(|| class.parse().ok().filter(|&number: &usize| number < classes.len())).map(|number| number as u32)
+    }
+}
