@@ -7,8 +7,9 @@
 //! correlation with the kernel turned by 180 degrees; at stride 2 four small ones, together as
 //! much work as the forward pass, with no zeros multiplied.
 
-use super::correlate::{self, Correlation, Places, Weights};
+use super::correlate::{self, Correlation, Places};
 use super::shape::ConvShape;
+use super::weights::Weights;
 use super::windows::Windows;
 use crate::Simd;
 use crate::gemm::dispatch;

@@ -12,31 +12,19 @@
 
 use rayon::prelude::*;
 
+use super::weights::{ChannelGroups, Weights};
 use super::windows::{Block, Cut, EdgeMasks, Expand, Planes, Windows};
 use crate::Simd;
 use crate::gemm::PARALLEL_FROM;
 use crate::gemm::dispatch;
 use crate::gemm::outer::{self, Finish, OuterTile};
-use crate::gemm::pack::{self, Pack};
 use crate::gemm::scratch::{Shared, with_scratch};
-
-/// Steps between two visits of the output, about.
-const DEPTH: usize = 320;
 
 /// Values of planes that a block of pixels may fill: a quarter of a megabyte.
 const PLANE_VALUES: usize = 1 << 16;
 
 /// Values of output that several correlations write in turns: a quarter of a megabyte.
 const UNIT_VALUES: usize = 1 << 16;
-
-/// Weights as the kernel sees them: output o, input c and tap t (row-major over the windows' taps) is
-/// `data[o · out_stride + c · in_stride + taps[t]]`.
-pub(super) struct Weights<'a> {
-    pub(super) data: &'a [f32],
-    pub(super) out_stride: usize,
-    pub(super) in_stride: usize,
-    pub(super) taps: Vec<usize>,
-}
 
 /// Where pixel (y, x) of output o of image n goes: `first + n · image + o · channel + y · row + x ·
 /// column`.
@@ -68,8 +56,9 @@ pub(super) fn run(simd: Simd, works: &[Correlation]) {
     let prepared: Vec<_> = works
         .iter()
         .map(|work| {
-            let groups = ChannelGroups::new(simd, work);
-            let len = groups.packed_len(work.out_channels);
+            let groups =
+                ChannelGroups::new(simd, &work.weights, [work.in_channels, work.out_channels]);
+            let len = groups.packed_len();
             (work, groups, len)
         })
         .collect();
@@ -78,7 +67,7 @@ pub(super) fn run(simd: Simd, works: &[Correlation]) {
         let mut plans = Vec::with_capacity(works.len());
         for (work, groups, len) in prepared {
             let (packed, rest) = free.split_at_mut(len);
-            groups.pack(work, packed);
+            groups.pack(&work.weights, packed);
             plans.push(Plan::new(simd, work, groups, packed));
             free = rest;
         }
@@ -128,108 +117,6 @@ impl Correlation<'_> {
     }
 }
 
-/// The input channels in equal groups, and the order of steps inside a group.
-struct ChannelGroups {
-    simd: Simd,
-    channels: usize,
-    groups: usize,
-    taps: usize,
-    /// Steps run through a channel's taps first; else through a tap's channels.
-    taps_first: bool,
-}
-
-impl ChannelGroups {
-    fn new(simd: Simd, work: &Correlation) -> Self {
-        let taps = work.windows.taps();
-        let groups = work.in_channels.div_ceil((DEPTH / taps).max(1)).max(1);
-        // Weights whose taps and channels are contiguous pack by transposing.
-        let weights = &work.weights;
-        let contiguous = weights.taps.iter().copied().eq(0..taps) && weights.in_stride == taps;
-        Self {
-            simd,
-            channels: work.in_channels,
-            groups,
-            taps,
-            taps_first: contiguous,
-        }
-    }
-
-    /// Channels of group `g`: from, to.
-    fn group(&self, g: usize) -> [usize; 2] {
-        [g, g + 1].map(|g| g * self.channels / self.groups)
-    }
-
-    /// Channel and tap of step k of a group of `channels` channels.
-    fn step(&self, channels: usize, k: usize) -> (usize, usize) {
-        if self.taps_first {
-            (k / self.taps, k % self.taps)
-        } else {
-            (k % channels, k / channels)
-        }
-    }
-
-    /// Space for one packed tile; tiles stand `max_rows` apart, whatever their height.
-    fn tile_len(&self) -> usize {
-        let steps = self.channels.div_ceil(self.groups) * self.taps;
-        (outer::max_rows(self.simd) * steps + pack::SLACK).next_multiple_of(16)
-    }
-
-    fn tiles(&self, out_channels: usize) -> usize {
-        outer::row_tiles(self.simd, out_channels).count()
-    }
-
-    fn packed_len(&self, out_channels: usize) -> usize {
-        self.groups * self.tiles(out_channels) * self.tile_len()
-    }
-
-    /// Packs all weights: `[group][tile of outputs][step][output]`.
-    fn pack(&self, work: &Correlation, to: &mut [f32]) {
-        let tiles: Vec<_> = outer::row_tiles(self.simd, work.out_channels).collect();
-        let one = |(index, to): (usize, &mut [f32])| {
-            let (group, (first, outputs)) =
-                (self.group(index / tiles.len()), tiles[index % tiles.len()]);
-            self.pack_tile(&work.weights, group, [first, outputs], to);
-        };
-        if work.out_channels * work.in_channels * self.taps >= PARALLEL_FROM / 16 {
-            to.par_chunks_mut(self.tile_len()).enumerate().for_each(one);
-        } else {
-            to.chunks_mut(self.tile_len()).enumerate().for_each(one);
-        }
-    }
-
-    fn pack_tile(&self, weights: &Weights, group: [usize; 2], outputs: [usize; 2], to: &mut [f32]) {
-        let (channels, [first, count]) = (group[1] - group[0], outputs);
-        let from = &weights.data[first * weights.out_stride + group[0] * weights.in_stride..];
-        let run = |from: &[f32], step_stride, depth, to: &mut [f32]| {
-            let (from, to) = (from.as_ptr(), to.as_mut_ptr());
-            let pack = Pack {
-                from,
-                item_stride: weights.out_stride,
-                step_stride,
-                items: count,
-                depth,
-                to,
-                stride: count,
-            };
-            // SAFETY: the strip holds weights of these outputs, channels and taps; `to` has room for
-            // the tile and the slack; the path was checked on entry.
-            unsafe { dispatch::run(self.simd, pack) };
-        };
-        if self.taps_first {
-            run(from, 1, channels * self.taps, to);
-        } else {
-            for (t, tap) in weights.taps.iter().enumerate() {
-                run(
-                    &from[*tap..],
-                    weights.in_stride,
-                    channels,
-                    &mut to[t * channels * count..],
-                );
-            }
-        }
-    }
-}
-
 /// How the work is cut up; everything that tasks share.
 struct Plan<'a> {
     simd: Simd,
@@ -252,7 +139,7 @@ impl<'a> Plan<'a> {
         packed: &'a [f32],
     ) -> Self {
         let windows = &work.windows;
-        let per_pixel = groups.channels.div_ceil(groups.groups) * windows.taps_x;
+        let per_pixel = groups.largest() * windows.taps_x;
         let mut pixels = (PLANE_VALUES / per_pixel.max(1)).clamp(256, 2048);
         let parallel = work.multiply_adds() >= PARALLEL_FROM;
         let wanted = if parallel {
@@ -288,7 +175,7 @@ impl<'a> Plan<'a> {
         let block = self.cut.block(windows, work.batch, index);
         let planes = windows.planes(block.image_count(), block.row_count());
         let tiles = [split, split + 1].map(|s| s * self.tiles.len() / splits);
-        let largest = self.groups.channels.div_ceil(self.groups.groups);
+        let largest = self.groups.largest();
         with_scratch(planes.buffer_len(largest), |buffer| {
             let mut offsets = Vec::with_capacity(largest * self.groups.taps);
             for g in 0..self.groups.groups {

@@ -1,8 +1,9 @@
 //! The forward pass: `output[n, o, y, x] = bias[o] + Σ weight[o, c, ky, kx] · input[n, c, y·s + ky − top,
 //! x·s + kx − left]`.
 
-use super::correlate::{self, Correlation, Places, Weights};
+use super::correlate::{self, Correlation, Places};
 use super::shape::ConvShape;
+use super::weights::Weights;
 use super::windows::Windows;
 use crate::Simd;
 use crate::gemm::dispatch;

@@ -3,14 +3,20 @@
 //! Images are `[batch, channels, height, width]`, weights `[out_channels, in_channels, kernel, kernel]`, as
 //! in PyTorch. Any square kernel, any stride, any padding by zeros, sides apart.
 //!
-//! All three passes are products over *windows* ([`windows`]), of which only horizontal shifts are
-//! copied, one cache-sized block at a time. Results do not depend on the number of threads.
+//! All three passes are products over *windows*, the input values under each kernel tap, of which
+//! only horizontal shifts are copied, one cache-sized block at a time (`windows.rs`); the weight
+//! gradient with many channels reads its windows from a channels-last copy instead. Results do not
+//! depend on the number of threads.
+//!
+//! Winograd's form of the 3×3 kernel is not used: its transforms cost as much as they save below
+//! about 256 channels, where these networks spend their time, and it rounds worse.
 
 mod backward_input;
 mod backward_weight;
 mod correlate;
 mod forward;
 mod shape;
+mod weights;
 mod windows;
 
 pub use backward_input::{conv2d_backward_input, conv2d_backward_input_on};

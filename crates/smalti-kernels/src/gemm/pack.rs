@@ -118,3 +118,57 @@ impl Pack {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Simd;
+    use crate::gemm::dispatch;
+
+    #[test]
+    fn every_layout_is_packed_and_padded() {
+        for simd in Simd::available() {
+            for (items, stride) in [(1, 1), (5, 5), (13, 13), (32, 32), (20, 32), (16, 48)] {
+                for depth in [1, 15, 16, 37] {
+                    check(simd, [items, stride, depth], [depth + 2, 1]);
+                    check(simd, [items, stride, depth], [1, items + 3]);
+                    check(simd, [items, stride, depth], [2, 2 * items + 1]);
+                }
+            }
+        }
+    }
+
+    fn check(
+        simd: Simd,
+        [items, stride, depth]: [usize; 3],
+        [item_stride, step_stride]: [usize; 2],
+    ) {
+        let last = (items - 1) * item_stride + (depth - 1) * step_stride;
+        let from: Vec<f32> = (0..=last).map(|i| i as f32 + 1.0).collect();
+        let mut to = vec![f32::NAN; depth * stride + SLACK];
+        let (from_at, to_at) = (from.as_ptr(), to.as_mut_ptr());
+        let pack = Pack {
+            from: from_at,
+            item_stride,
+            step_stride,
+            items,
+            depth,
+            to: to_at,
+            stride,
+        };
+        // SAFETY: `from` holds every element named, `to` has the slack; the path is available.
+        unsafe { dispatch::run(simd, pack) };
+        for (at, got) in to[..depth * stride].iter().enumerate() {
+            let (k, i) = (at / stride, at % stride);
+            let expected = if i < items {
+                from[i * item_stride + k * step_stride]
+            } else {
+                0.0
+            };
+            assert_eq!(
+                *got, expected,
+                "{simd:?} {items} items of {stride}, step {k}, item {i}"
+            );
+        }
+    }
+}
