@@ -13,7 +13,7 @@ use super::{PARALLEL_FROM, Product, dispatch};
 use crate::Simd;
 
 /// Steps of the inner dimension between two visits of C.
-const DEPTH: usize = 256;
+const DEPTH: usize = 384;
 
 /// Steps of B copied at a time: as many streams as the processor follows.
 const STREAMS: usize = 16;
