@@ -23,7 +23,10 @@ impl CodeSpec {
 
     /// Bits that one position takes at a fixed rate: Σ log2 of the codebook sizes.
     pub fn bits_per_position(&self) -> f64 {
-        self.codebook_sizes.iter().map(|&size| (size as f64).log2()).sum()
+        self.codebook_sizes
+            .iter()
+            .map(|&size| (size as f64).log2())
+            .sum()
     }
 }
 
@@ -60,12 +63,21 @@ impl Codes {
     /// The ids of one depth in row order, `[batch · height · width]`.
     pub fn at_depth(&self, depth: usize) -> Tensor<1, Int> {
         let [batch, _, height, width] = self.dims();
-        self.0.clone().narrow(1, depth, 1).reshape([batch * height * width])
+        self.0
+            .clone()
+            .narrow(1, depth, 1)
+            .reshape([batch * height * width])
     }
 
     /// Puts together the ids of every depth, each in row order.
-    pub(crate) fn from_depths(depths: Vec<Tensor<1, Int>>, [batch, height, width]: [usize; 3]) -> Self {
-        let depths = depths.into_iter().map(|ids| ids.reshape([batch, 1, height, width])).collect();
+    pub(crate) fn from_depths(
+        depths: Vec<Tensor<1, Int>>,
+        [batch, height, width]: [usize; 3],
+    ) -> Self {
+        let depths = depths
+            .into_iter()
+            .map(|ids| ids.reshape([batch, 1, height, width]))
+            .collect();
         Self(Tensor::cat(depths, 1))
     }
 }

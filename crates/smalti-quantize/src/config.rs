@@ -12,7 +12,10 @@ use crate::{
 
 /// One value for all depths, or one for each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected one whole number, or a list of one for each depth")]
+#[serde(
+    untagged,
+    expecting = "expected one whole number, or a list of one for each depth"
+)]
 pub enum PerDepth<T> {
     /// The same everywhere.
     All(T),
@@ -37,7 +40,11 @@ pub struct InvalidQuantizer(pub Vec<String>);
 
 impl InvalidQuantizer {
     pub(crate) fn unless_empty(problems: Vec<String>) -> Result<(), Self> {
-        if problems.is_empty() { Ok(()) } else { Err(Self(problems)) }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Self(problems))
+        }
     }
 }
 
@@ -101,6 +108,7 @@ impl QuantizerConfig {
 
 /// Any of the quantizers.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a model has one")]
 pub enum AnyQuantizer {
     /// One code at each position.
     Vector(VectorQuantizer),
@@ -165,6 +173,210 @@ impl Learn for AnyQuantizer {
         match self {
             Self::Vector(quantizer) => quantizer.quantize_and_update(latents, noise),
             Self::Residual(quantizer) => quantizer.quantize_and_update(latents, noise),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Learning, Metric, Revival, Rule, Start, UpdateOrder};
+    use burn::tensor::Device;
+
+    fn parse(text: &str) -> Result<QuantizerConfig, String> {
+        toml::from_str(text).map_err(|error: toml::de::Error| error.to_string())
+    }
+
+    /// Every one of `parts` stands in the message about `text`.
+    fn refused(text: &str, parts: &[&str]) {
+        let message = parse(text).expect_err(text);
+        for part in parts {
+            assert!(message.contains(part), "{part:?} is not in: {message}");
+        }
+    }
+
+    const RESIDUAL: &str = "kind = 'residual'\ncodebook_size = 8\ncode_dim = 4\ndepth = 2\n";
+
+    #[test]
+    fn a_short_configuration_means_the_defaults() {
+        let residual = parse(RESIDUAL).unwrap();
+        assert_eq!(
+            residual,
+            QuantizerConfig::Residual(ResidualConfig::new(8, 4, 2))
+        );
+        let vector = parse("kind = 'vector'\ncodebook_size = 8\ncode_dim = 4\n").unwrap();
+        assert_eq!(vector, QuantizerConfig::Vector(VectorConfig::new(8, 4)));
+    }
+
+    #[test]
+    fn every_choice_survives_being_written_and_read() {
+        let mut residual = ResidualConfig::new(8, 16, 2);
+        residual.codebook_size = PerDepth::Each(vec![8, 4]);
+        (residual.shared, residual.fold) = (false, 2);
+        residual.learning = Learning::published();
+        let mut vector = VectorConfig::new(8, 4);
+        (vector.metric, vector.rule) = (Metric::Cosine, Rule::Gradient);
+        vector.learning.revival = Revival::Off {};
+        let mut start = VectorConfig::new(8, 4);
+        start.learning.start = Start::KMeans { iterations: 3 };
+        start.learning.order = UpdateOrder::PerDepth;
+        for config in [
+            QuantizerConfig::Residual(residual),
+            QuantizerConfig::Vector(vector),
+            QuantizerConfig::Vector(start),
+        ] {
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(parse(&text).unwrap(), config, "{text}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_refused_at_every_level() {
+        refused(
+            &format!("{RESIDUAL}n_embed = 3"),
+            &["n_embed", "expected", "codebook_size", "fold"],
+        );
+        refused(
+            "kind = 'vector'\ncodebook_size = 8\ncode_dim = 4\ndepth = 2",
+            &["unknown field `depth`", "codebook_size"],
+        );
+        refused(
+            &format!("{RESIDUAL}[learning]\nmomentum = 0.9"),
+            &["momentum", "decay", "revival"],
+        );
+        refused(
+            &format!("{RESIDUAL}[learning.revival]\nkind = 'unused'\npatience = 3\nafter = 2"),
+            &["unknown field `after`", "patience"],
+        );
+        refused(
+            &format!("{RESIDUAL}[learning.revival]\nkind = 'off'\npatience = 3"),
+            &["unknown field `patience`"],
+        );
+        refused(
+            &format!("{RESIDUAL}[learning.start]\nkind = 'normal'\niterations = 3"),
+            &["unknown field `iterations`"],
+        );
+    }
+
+    #[test]
+    fn misspelt_kinds_list_the_known_ones() {
+        let known = ["residual", "vector"];
+        refused(
+            "kind = 'residul'\ncodebook_size = 8",
+            &["residul", known[0], known[1]],
+        );
+        refused("codebook_size = 8", &["kind"]);
+        refused(
+            &format!("{RESIDUAL}[learning.revival]\nkind = 'dead'"),
+            &["`dead`", "off", "unused", "below_one"],
+        );
+        refused(
+            &format!("{RESIDUAL}[learning.start]\nkind = 'k-means'"),
+            &["normal", "k_means"],
+        );
+        refused(
+            &format!("{RESIDUAL}[learning]\norder = 'both'"),
+            &["joint", "per_depth"],
+        );
+        refused(
+            "kind = 'vector'\ncodebook_size = 8\ncode_dim = 4\nmetric = 'l2'",
+            &["`l2`", "euclidean", "cosine"],
+        );
+        refused(
+            "kind = 'vector'\ncodebook_size = 8\ncode_dim = 4\nrule = 'adam'",
+            &["`adam`", "ema", "gradient"],
+        );
+    }
+
+    #[test]
+    fn numbers_of_the_wrong_type_say_what_was_expected() {
+        let size = "kind = 'residual'\ncode_dim = 4\ndepth = 2\ncodebook_size = ";
+        for wrong in ["'many'", "-1", "1.5", "[8, -1]"] {
+            refused(
+                &format!("{size}{wrong}"),
+                &["one whole number, or a list of one for each depth"],
+            );
+        }
+        refused("kind = 'vector'\ncodebook_size = -1\ncode_dim = 4", &["-1"]);
+        refused(
+            "kind = 'vector'\ncode_dim = 4",
+            &["missing field `codebook_size`"],
+        );
+    }
+
+    #[test]
+    fn validation_lists_every_problem() {
+        let text = "kind = 'residual'\ncodebook_size = 0\ncode_dim = 6\ndepth = 0\nfold = 2\n\
+                    [learning]\ndecay = 2.0";
+        let problems = parse(text).unwrap().validate().unwrap_err();
+        // With no depth there is no codebook whose size could be wrong.
+        assert_eq!(problems.0.len(), 3, "{problems}");
+        let message = problems.to_string();
+        for part in [
+            "depth must be at least 1",
+            "fold² (4), got 6",
+            "decay must lie between 0 and 1",
+        ] {
+            assert!(message.contains(part), "{part:?} is not in: {message}");
+        }
+    }
+
+    #[test]
+    fn impossible_sizes_are_refused_before_anything_is_built() {
+        let problem = |config: QuantizerConfig| {
+            let mut init = Init::new(&Device::flex(), 1);
+            config.build(&mut init).unwrap_err().to_string()
+        };
+        let vector = |size, width| QuantizerConfig::Vector(VectorConfig::new(size, width));
+        assert!(
+            problem(vector(0, 4))
+                .contains("codebook_size must be at least 1 and below 2^31, got 0")
+        );
+        assert!(problem(vector(1 << 31, 4)).contains("got 2147483648"));
+        assert!(problem(vector(4, 0)).contains("code_dim must be at least 1, got 0"));
+        let residual = |sizes: &[usize], shared, fold| {
+            let codebook_size = PerDepth::Each(sizes.to_vec());
+            let config = ResidualConfig {
+                codebook_size,
+                shared,
+                fold,
+                ..ResidualConfig::new(1, 4, 2)
+            };
+            QuantizerConfig::Residual(config)
+        };
+        assert!(problem(residual(&[4], false, 1)).contains("lists 1 sizes for a depth of 2"));
+        assert!(problem(residual(&[4, 4], true, 1)).contains("set shared = false"));
+        assert!(problem(residual(&[4, 0], false, 1)).contains("got 0"));
+        assert!(problem(residual(&[4, 4], false, 0)).contains("fold must be at least 1, got 0"));
+        assert!(problem(residual(&[4, 4], false, 1 << 40)).contains("code_dim must be"));
+    }
+
+    #[test]
+    fn any_quantizer_does_what_the_one_inside_does() {
+        let latents = Noise::from_seed(5).standard_normal([2, 4, 3, 3], &Device::flex());
+        for config in [
+            QuantizerConfig::Residual(ResidualConfig::new(8, 4, 2)),
+            QuantizerConfig::Vector(VectorConfig::new(8, 4)),
+        ] {
+            let mut quantizer = config.build(&mut Init::new(&Device::flex(), 1)).unwrap();
+            let mut noise = Noise::from_seed(1);
+            let (seen, report) = quantizer
+                .quantize_and_update(latents.clone(), &mut noise)
+                .unwrap();
+            assert_eq!(report.codes, 8);
+            assert_eq!(seen.codes.dims()[1], quantizer.spec().depth());
+            let codes = quantizer.encode(latents.clone()).unwrap();
+            let value = quantizer.decode(&codes).unwrap();
+            let quantized = quantizer.quantize(latents.clone(), &mut noise).unwrap();
+            assert_eq!(quantized.codes.values(), codes.values());
+            let gap = (value - quantized.quantized)
+                .abs()
+                .max()
+                .into_scalar::<f32>();
+            assert!(gap < 1e-6, "{gap}");
+            assert_eq!(quantizer.table(0).dims(), [8, config.latent_channels()]);
+            let is_residual = matches!(config, QuantizerConfig::Residual(_));
+            assert_eq!(quantizer.as_residual().is_some(), is_residual);
         }
     }
 }

@@ -5,11 +5,17 @@ use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 use smalti_nn::nearest::nearest_rows;
 
-/// `count` rows spread over `vectors` (rows of `width` numbers): `count` of them drawn at random,
-/// then moved `iterations` times to the mean of the vectors nearest to them.
+/// Vectors that each moved code should at least have, lest it stays where one vector lies.
+const VECTORS_PER_CODE: usize = 4;
+
+/// `count` rows spread over `vectors` (rows of `width` numbers): some of them drawn at random, then
+/// moved `iterations` times to the mean of the vectors nearest to them.
 ///
-/// With fewer vectors than codes the vectors are repeated with a little noise, so that no two codes
-/// are equal.
+/// With fewer than four vectors for each code, only a quarter as many codes as there are vectors is
+/// placed this way. The others are their siblings, up to half the way from a code to a random
+/// vector nearest to it; only one whose code has no other vector equals that code, and waits for
+/// revival. A code on each vector would leave no residual to place the codes of further depths on,
+/// and would be chosen by no other vector.
 pub fn start_codes(
     vectors: &[f32],
     width: usize,
@@ -18,28 +24,43 @@ pub fn start_codes(
     rng: &mut ChaCha8Rng,
 ) -> Vec<f32> {
     let available = vectors.len() / width;
-    let row = |i: usize| &vectors[i * width..(i + 1) * width];
-    if available <= count {
-        let jitter = 0.01 / (width as f32).sqrt() * deviation(vectors);
-        let mut codes = Vec::with_capacity(count * width);
-        for i in 0..count {
-            let noise = if i < available { 0.0 } else { jitter };
-            codes.extend(row(i % available).iter().map(|v| v + noise * (2.0 * rng.random::<f32>() - 1.0)));
-        }
-        return codes;
-    }
-    let chosen = index::sample(rng, available, count);
-    let mut codes: Vec<f32> = chosen.iter().flat_map(|i| row(i).iter().copied()).collect();
+    let row = |i: usize| i * width..(i + 1) * width;
+    let centres = count.min(available.div_ceil(VECTORS_PER_CODE));
+    let chosen = index::sample(rng, available, centres);
+    let mut codes: Vec<f32> = chosen
+        .iter()
+        .flat_map(|i| vectors[row(i)].to_vec())
+        .collect();
     for _ in 0..iterations {
         let nearest = nearest_rows(vectors, &codes, width);
-        let (counts, sums) = group(vectors, width, &nearest, count);
+        let (counts, sums) = group(vectors, width, &nearest, centres);
         for (k, &n) in counts.iter().enumerate().filter(|(_, n)| **n > 0.0) {
-            for j in 0..width {
-                codes[k * width + j] = sums[k * width + j] / n;
+            for (code, sum) in codes[row(k)].iter_mut().zip(&sums[row(k)]) {
+                *code = sum / n;
             }
         }
     }
+    if centres < count {
+        let nearest = nearest_rows(vectors, &codes, width);
+        for _ in centres..count {
+            let i = rng.random_range(0..available);
+            let centre = codes[row(nearest[i] as usize)].to_vec();
+            codes.extend(between(
+                &centre,
+                &vectors[row(i)],
+                0.5 * rng.random::<f32>(),
+            ));
+        }
+    }
     codes
+}
+
+/// The point at `fraction` of the way from `start` to `end`.
+pub(crate) fn between(start: &[f32], end: &[f32], fraction: f32) -> impl Iterator<Item = f32> {
+    start
+        .iter()
+        .zip(end)
+        .map(move |(s, e)| s + fraction * (e - s))
 }
 
 /// How many vectors chose each code, and the sum of those that did.
@@ -56,11 +77,6 @@ pub fn group(vectors: &[f32], width: usize, ids: &[u32], count: usize) -> (Vec<f
     (counts, sums)
 }
 
-fn deviation(values: &[f32]) -> f32 {
-    let mean = values.iter().sum::<f32>() / values.len() as f32;
-    (values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / values.len() as f32).sqrt()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,25 +86,46 @@ mod tests {
     fn finds_separate_clusters() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let centres = [-8.0f32, -1.0, 2.0, 9.0];
-        let vectors: Vec<f32> = (0..400).map(|i| centres[i % 4] + rng.random::<f32>() * 0.2).collect();
+        let vectors: Vec<f32> = (0..400)
+            .map(|i| centres[i % 4] + rng.random::<f32>() * 0.2)
+            .collect();
         // Random starts may share a cluster; among a few seeds one must find all four.
         let found = (0..8).any(|seed| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let mut codes = start_codes(&vectors, 1, 4, 20, &mut rng);
             codes.sort_by(f32::total_cmp);
-            codes.iter().zip(centres).all(|(code, centre)| (code - centre - 0.1).abs() < 0.05)
+            codes
+                .iter()
+                .zip(centres)
+                .all(|(code, centre)| (code - centre - 0.1).abs() < 0.05)
         });
         assert!(found);
     }
 
     #[test]
-    fn few_vectors_still_give_distinct_codes() {
-        let codes = start_codes(&[0.0, 1.0, 4.0, 2.0], 2, 5, 3, &mut ChaCha8Rng::seed_from_u64(1));
-        assert_eq!(codes[..4], [0.0, 1.0, 4.0, 2.0]);
-        for i in 0..5 {
+    fn few_vectors_still_give_distinct_codes_near_them() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let vectors: Vec<f32> = (0..40).map(|_| 5.0 * rng.random::<f32>()).collect();
+        let codes = start_codes(&vectors, 2, 30, 3, &mut rng);
+        assert!(codes.len() == 60 && codes.iter().all(|v| (0.0..5.0).contains(v)));
+        for i in 0..30 {
             for j in 0..i {
                 assert_ne!(codes[2 * i..2 * i + 2], codes[2 * j..2 * j + 2]);
             }
         }
+    }
+
+    #[test]
+    fn a_first_batch_leaves_residuals_for_the_next_depth() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let vectors: Vec<f32> = (0..64).map(|_| rng.random::<f32>()).collect();
+        let codes = start_codes(&vectors, 2, 32, 5, &mut rng);
+        let nearest = nearest_rows(&vectors, &codes, 2);
+        let exact = vectors
+            .chunks_exact(2)
+            .zip(nearest)
+            .filter(|(vector, id)| *vector == &codes[*id as usize * 2..][..2])
+            .count();
+        assert!(exact < 8, "{exact} of 32 vectors are codes");
     }
 }

@@ -7,23 +7,31 @@
 //! * `e_k ← M_k / (n·(N_k + ε)/(n + K·ε))` with `n = Σ N`.
 //!
 //! # Revival
-//! [`Revival::BelowOne`] is the published rule of RQ-VAE: every code with `N_k < 1` takes the place of a
-//! random vector of this batch, at every update. A code then survives only if it is chosen at least
-//! once per update on average, so with a small batch most of the table is random at any time:
+//! [`Revival::BelowOne`] is the published rule of RQ-VAE: every code with `N_k < 1` takes the place
+//! of a random vector of this batch, at every update. A code then survives only if it is chosen at
+//! least once per update on average, so with a small batch most of the table is random at any time:
 //! training, which quantizes with codes that were just placed on its own vectors, looks good, and
 //! evaluation with the table left behind is terrible.
 //!
-//! [`Revival::Unused`] (the default) asks instead how long a code has not been chosen. A code starts
-//! with the mean count `n/K`; unchosen it decays by γ, and when it has fallen below `γ^patience·n/K`,
-//! that is after `patience` updates without a choice, it is revived and gets the mean count
-//! again. The rule does not depend on the size of the batch, and between revivals the table
-//! stands still, so training and evaluation see the same one.
+//! [`Revival::Unused`] (the default) asks instead how long a code has not been chosen: it is dead
+//! after `patience` updates without a choice, whatever the size of the batch and however unevenly
+//! the codes are used. (A threshold on `N_k` relative to its mean, tried first, gives up codes that
+//! serve a rare kind of vector whenever a few codes serve most of the batch, as flat backgrounds
+//! do: with nine tenths of the vectors at one point it doubled the error at a depth of four.)
+//!
+//! A dead code becomes a sibling of the code that a random vector chose, a fifth of the way from
+//! that code to the vector, with the mean count `n/K`. It is *not* placed on the vector itself: in
+//! a wide space a single vector lies further from all others than their mean does, so nothing else
+//! ever chooses it, and it dies again. Measured with 256 codes of width 64 on eight normal
+//! clusters, 64 vectors an update: 7 to 36 % of the codes in use with codes placed on vectors, 99
+//! to 100 % with siblings.
 
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-use crate::kmeans::group;
+use crate::QuantizeError;
+use crate::kmeans::{between, group};
 
 /// When a code counts as dead, and what happens to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,7 +39,7 @@ use crate::kmeans::group;
 pub enum Revival {
     /// Codes stay where they are.
     Off {},
-    /// A code not chosen for `patience` updates is placed on a random vector.
+    /// A code not chosen for `patience` updates becomes a sibling of a code that is.
     Unused {
         /// Updates without a choice after which a code is dead.
         patience: u32,
@@ -59,7 +67,8 @@ pub enum Start {
 pub enum UpdateOrder {
     /// Once after all depths were quantized with one table: what evaluation does, too.
     Joint,
-    /// After every depth, as the published RQ-VAE: depth d + 1 searches the table that depth d rewrote.
+    /// After every depth, as the published RQ-VAE: depth d + 1 searches the table that depth d
+    /// rewrote.
     PerDepth,
 }
 
@@ -78,6 +87,15 @@ pub struct Learning {
     /// Where codes start.
     pub start: Start,
 }
+
+/// How far along the way from a chosen code to a vector that chose it a revived code is placed.
+///
+/// 0.5 left 2 to 4 % of the codes unused at a width of 64, where 0.2 left none; no difference at 4
+/// and 16.
+const SIBLING: f32 = 0.2;
+
+/// Beyond this, sums over squares could leave the range of `f32`.
+const LARGEST: f32 = 1e15;
 
 impl Default for Learning {
     fn default() -> Self {
@@ -106,13 +124,19 @@ impl Learning {
     pub(crate) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if !(self.decay > 0.0 && self.decay < 1.0) {
-            problems.push(format!("decay must lie between 0 and 1, got {}", self.decay));
+            problems.push(format!(
+                "decay must lie between 0 and 1, got {}",
+                self.decay
+            ));
         }
-        if self.epsilon.is_nan() || self.epsilon <= 0.0 {
-            problems.push(format!("epsilon must be positive, got {}", self.epsilon));
+        if !self.epsilon.is_finite() || self.epsilon <= 0.0 {
+            problems.push(format!(
+                "epsilon must be positive and finite, got {}",
+                self.epsilon
+            ));
         }
         if self.revival == (Revival::Unused { patience: 0 }) {
-            problems.push("patience must be at least 1".into());
+            problems.push("patience must be at least 1, got 0".into());
         }
         problems
     }
@@ -135,6 +159,26 @@ impl UpdateReport {
         self.revived += other.revived;
         self.chosen += other.chosen;
         self.codes += other.codes;
+    }
+}
+
+/// Refuses vectors that nothing can be learned from, before anything changes.
+pub(crate) fn check_learnable(vectors: &[f32]) -> Result<(), QuantizeError> {
+    if vectors.is_empty() {
+        Err(QuantizeError::Empty)
+    } else {
+        check_range(vectors)
+    }
+}
+
+/// Refuses vectors whose squared distances could be NaN or infinite.
+pub(crate) fn check_range(vectors: &[f32]) -> Result<(), QuantizeError> {
+    if vectors.iter().any(|v| !v.is_finite()) {
+        Err(QuantizeError::NonFinite)
+    } else if vectors.iter().any(|v| v.abs() > LARGEST) {
+        Err(QuantizeError::TooLarge)
+    } else {
+        Ok(())
     }
 }
 
@@ -166,13 +210,16 @@ pub(crate) struct Averages {
     pub sizes: Vec<f32>,
     /// M, K rows.
     pub sums: Vec<f32>,
+    /// Updates since a code was last chosen, K numbers; none under rules that do not ask.
+    pub idle: Vec<f32>,
     /// Width of a row.
     pub width: usize,
 }
 
 impl Averages {
-    /// Moves N and M toward the vectors that chose each code, and revives dead codes. The table stays.
-    pub fn absorb(
+    /// Moves N and M toward the vectors that chose each code, and revives dead codes. The table
+    /// stays.
+    pub(crate) fn absorb(
         &mut self,
         vectors: &[f32],
         ids: &[u32],
@@ -188,19 +235,29 @@ impl Averages {
         for (average, sum) in self.sums.iter_mut().zip(&sums) {
             *average = *average * old + sum * new;
         }
+        for (idle, n) in self.idle.iter_mut().zip(&counts) {
+            *idle = if *n > 0.0 { 0.0 } else { *idle + 1.0 };
+        }
         let revived = match learning.revival {
             Revival::Off {} => 0,
             Revival::BelowOne {} => self.revive_below_one(vectors, draws),
-            Revival::Unused { patience } => self.revive_unused(vectors, learning.decay.powi(patience as i32), draws),
+            Revival::Unused { patience } => self.revive_unused(vectors, ids, patience, draws),
         };
-        UpdateReport { revived, chosen: counts.iter().filter(|n| **n > 0.0).count(), codes: count }
+        UpdateReport {
+            revived,
+            chosen: counts.iter().filter(|n| **n > 0.0).count(),
+            codes: count,
+        }
     }
 
     /// Rewrites the table from the averages, with Laplace smoothing.
-    pub fn rewrite(&mut self, epsilon: f32) {
+    pub(crate) fn rewrite(&mut self, epsilon: f32) {
         let count = self.sizes.len() as f32;
         let total: f32 = self.sizes.iter().sum();
-        let rows = self.table.chunks_exact_mut(self.width).zip(self.sums.chunks_exact(self.width));
+        let rows = self
+            .table
+            .chunks_exact_mut(self.width)
+            .zip(self.sums.chunks_exact(self.width));
         for ((code, sum), size) in rows.zip(&self.sizes) {
             let smoothed = total * (size + epsilon) / (total + count * epsilon);
             for (c, s) in code.iter_mut().zip(sum) {
@@ -209,14 +266,31 @@ impl Averages {
         }
     }
 
-    fn revive_unused(&mut self, vectors: &[f32], fraction: f32, draws: &mut dyn Draws) -> usize {
+    /// Whether every number is, so that the table can be searched.
+    pub(crate) fn is_finite(&self) -> bool {
+        let all = |values: &[f32]| values.iter().all(|v| v.is_finite());
+        all(&self.table) && all(&self.sizes) && all(&self.sums)
+    }
+
+    fn revive_unused(
+        &mut self,
+        vectors: &[f32],
+        ids: &[u32],
+        patience: u32,
+        draws: &mut dyn Draws,
+    ) -> usize {
+        let width = self.width;
         let mean = self.sizes.iter().sum::<f32>() / self.sizes.len() as f32;
-        let dead: Vec<usize> = (0..self.sizes.len()).filter(|&k| self.sizes[k] < fraction * mean).collect();
-        let available = vectors.len() / self.width;
+        let dead: Vec<usize> = (0..self.idle.len())
+            .filter(|&k| self.idle[k] >= patience as f32)
+            .collect();
         // With fewer vectors than dead codes the rest waits for the next update.
-        let places = draws.permutation(available, dead.len().min(available));
-        for (&code, &vector) in dead.iter().zip(&places) {
-            self.place(code, &vectors[vector * self.width..][..self.width], mean);
+        let places = draws.permutation(ids.len(), dead.len().min(ids.len()));
+        for (&code, &place) in dead.iter().zip(&places) {
+            let chosen = &self.table[ids[place] as usize * width..][..width];
+            let vector = &vectors[place * width..][..width];
+            let sibling: Vec<f32> = between(chosen, vector, SIBLING).collect();
+            self.place(code, &sibling, mean);
         }
         places.len()
     }
@@ -228,7 +302,10 @@ impl Averages {
         if available < count {
             candidates = vectors.repeat(count.div_ceil(available));
             let scale = 0.01 / (width as f32).sqrt();
-            for (value, noise) in candidates.iter_mut().zip(draws.uniform(vectors.len() * count.div_ceil(available))) {
+            for (value, noise) in candidates
+                .iter_mut()
+                .zip(draws.uniform(vectors.len() * count.div_ceil(available)))
+            {
                 *value += noise * scale;
             }
         }
@@ -244,6 +321,9 @@ impl Averages {
     fn place(&mut self, code: usize, vector: &[f32], size: f32) {
         let row = code * self.width..(code + 1) * self.width;
         self.sizes[code] = size;
+        if let Some(idle) = self.idle.get_mut(code) {
+            *idle = 0.0;
+        }
         for (sum, v) in self.sums[row.clone()].iter_mut().zip(vector) {
             *sum = v * size;
         }
@@ -259,39 +339,143 @@ mod tests {
 
     fn averages(count: usize) -> Averages {
         let table: Vec<f32> = (0..count).map(|k| k as f32 * 10.0).collect();
-        Averages { sums: table.clone(), table, sizes: vec![1.0; count], width: 1 }
+        Averages {
+            sums: table.clone(),
+            table,
+            sizes: vec![1.0; count],
+            idle: vec![0.0; count],
+            width: 1,
+        }
+    }
+
+    fn patient(patience: u32) -> Learning {
+        Learning {
+            revival: Revival::Unused { patience },
+            ..Learning::default()
+        }
     }
 
     #[test]
     fn a_code_is_revived_after_its_patience_and_not_before() {
-        let learning = Learning { revival: Revival::Unused { patience: 20 }, ..Learning::default() };
         let mut averages = averages(4);
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let revived_at = (1..100).find(|_| {
-            // Four vectors an update keep the mean count at one; nobody chooses code 3.
-            let report = averages.absorb(&[0.0, 10.0, 20.0, 10.0], &[0, 1, 2, 1], &learning, &mut rng);
-            averages.rewrite(learning.epsilon);
+            // Nobody chooses code 3. The vectors lie above their codes.
+            let report = averages.absorb(&[1.0, 11.0, 21.0], &[0, 1, 2], &patient(20), &mut rng);
             report.revived > 0
         });
-        assert_eq!(revived_at, Some(21));
-        assert!([0.0, 10.0, 20.0].iter().any(|v| (v - averages.table[3]).abs() < 1e-2));
+        assert_eq!(revived_at, Some(20));
+        // A fifth of the way from the code to the vector that chose it.
+        assert!(
+            [0.2, 10.2, 20.2].contains(&averages.table[3]),
+            "{:?}",
+            averages.table
+        );
+        assert_eq!(averages.sums[3], averages.table[3] * averages.sizes[3]);
+        assert_eq!(averages.idle, [0.0; 4]);
+    }
+
+    #[test]
+    fn a_rarely_chosen_code_is_kept_beside_busy_ones() {
+        let mut averages = averages(3);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for step in 0..400 {
+            let (mut vectors, mut ids) = (vec![0.0; 100], vec![0; 100]);
+            if step % 19 == 0 {
+                (vectors[0], vectors[1]) = (10.0, 20.0);
+                (ids[0], ids[1]) = (1, 2);
+            }
+            assert_eq!(
+                averages
+                    .absorb(&vectors, &ids, &patient(20), &mut rng)
+                    .revived,
+                0
+            );
+        }
+        assert!(averages.sizes[2] < averages.sizes[0] / 1000.0);
+    }
+
+    #[test]
+    fn with_fewer_vectors_than_dead_codes_the_rest_waits() {
+        let mut averages = averages(6);
+        averages.idle = vec![0.0, 9.0, 9.0, 9.0, 9.0, 0.0];
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let report = averages.absorb(&[1.0, 2.0, 3.0], &[0, 0, 0], &patient(5), &mut rng);
+        assert_eq!(
+            report,
+            UpdateReport {
+                revived: 3,
+                chosen: 1,
+                codes: 6
+            }
+        );
+        assert_eq!(averages.idle, [0.0, 0.0, 0.0, 0.0, 10.0, 1.0]);
     }
 
     #[test]
     fn averages_converge_to_the_mean_of_the_vectors() {
-        let learning = Learning { revival: Revival::Off {}, decay: 0.9, ..Learning::default() };
+        let learning = Learning {
+            revival: Revival::Off {},
+            decay: 0.9,
+            ..Learning::default()
+        };
         let mut averages = averages(2);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
         for _ in 0..200 {
-            averages.absorb(&[1.0, 3.0, 8.0, 8.0], &[0, 0, 1, 1], &learning, &mut ChaCha8Rng::seed_from_u64(1));
+            averages.absorb(&[1.0, 3.0, 8.0, 8.0], &[0, 0, 1, 1], &learning, &mut rng);
             averages.rewrite(learning.epsilon);
         }
         assert!((averages.table[0] - 2.0).abs() < 1e-3 && (averages.table[1] - 8.0).abs() < 1e-3);
     }
 
     #[test]
+    fn one_choice_an_update_keeps_a_code_under_the_published_rule() {
+        // N = γ·1 + (1 − γ)·1 must not round to less than one, for any γ.
+        for decay in [0.5, 0.9, 0.95, 0.99, 0.999, 0.9999] {
+            let learning = Learning {
+                decay,
+                ..Learning::published()
+            };
+            let mut averages = averages(2);
+            let mut rng = ChaCha8Rng::seed_from_u64(1);
+            let report = averages.absorb(&[0.0, 10.0], &[0, 1], &learning, &mut rng);
+            assert_eq!(report.revived, 0, "decay {decay}");
+            assert_eq!(
+                averages
+                    .absorb(&[0.0, 0.0], &[0, 0], &learning, &mut rng)
+                    .revived,
+                1
+            );
+        }
+    }
+
+    #[test]
     fn validation_names_every_problem() {
-        let learning = Learning { decay: 1.0, epsilon: 0.0, revival: Revival::Unused { patience: 0 }, ..Learning::default() };
+        let learning = Learning {
+            decay: 1.0,
+            epsilon: 0.0,
+            ..patient(0)
+        };
         assert_eq!(learning.problems().len(), 3);
-        assert!(Learning::default().problems().is_empty() && Learning::published().problems().is_empty());
+        for wrong in [f32::NAN, -0.1, 0.0, 1.5] {
+            let learning = Learning {
+                decay: wrong,
+                ..Learning::default()
+            };
+            assert!(learning.problems()[0].contains("decay must lie between 0 and 1"));
+        }
+        for wrong in [f32::NAN, f32::INFINITY] {
+            assert_eq!(
+                Learning {
+                    epsilon: wrong,
+                    ..Learning::default()
+                }
+                .problems()
+                .len(),
+                1
+            );
+        }
+        let known = [Learning::default(), Learning::published()];
+        assert!(known.iter().all(|learning| learning.problems().is_empty()));
     }
 }

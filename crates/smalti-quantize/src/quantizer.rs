@@ -6,11 +6,38 @@ use smalti_nn::Noise;
 use crate::{CodeSpec, Codes, UpdateReport};
 
 /// Why latents could not be quantized, or codes not decoded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum QuantizeError {
     /// A latent is NaN or infinite.
     #[error("latents are not finite (NaN or infinity): they have no nearest code")]
     NonFinite,
+    /// A code is NaN or infinite.
+    #[error("the codebook holds a NaN or an infinity: nothing is nearest to it")]
+    NonFiniteCodebook,
+    /// Finite latents whose residuals or sums are not.
+    #[error(
+        "latents are too large: a residual, or a sum over them or their squares, leaves the range of f32"
+    )]
+    TooLarge,
+    /// No latents at all.
+    #[error("latents hold no position: there is nothing to learn from")]
+    Empty,
+    /// A temperature that gives no distribution.
+    #[error("temperature must be positive and finite, got {got}")]
+    Temperature {
+        /// The temperature.
+        got: f64,
+    },
+    /// Depths to decode that do not exist, or none.
+    #[error("expected a range of depths within 0..{depth} that is not empty, got {start}..{end}")]
+    Depths {
+        /// First depth.
+        start: usize,
+        /// One after the last depth.
+        end: usize,
+        /// Depths of the quantizer.
+        depth: usize,
+    },
     /// The latents have another number of channels.
     #[error("latents need {expected} channels, got {got}")]
     Channels {
@@ -80,7 +107,8 @@ pub trait Quantizer {
     /// When the depth differs or an id is out of range.
     fn decode(&self, codes: &Codes) -> Result<Tensor<4>, QuantizeError>;
 
-    /// The training path: decode(encode(x)) with its gradient estimator and unweighted, named losses.
+    /// The training path: decode(encode(x)) with its gradient estimator and unweighted, named
+    /// losses.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
@@ -108,14 +136,21 @@ pub trait Learn: Quantizer {
 pub(crate) fn check_codes(codes: &Codes, spec: &CodeSpec) -> Result<(), QuantizeError> {
     let [_, depth, height, width] = codes.dims();
     if depth != spec.depth() {
-        return Err(QuantizeError::Depth { expected: spec.depth(), got: depth });
+        return Err(QuantizeError::Depth {
+            expected: spec.depth(),
+            got: depth,
+        });
     }
     let positions = height * width;
     for (i, &id) in codes.values().iter().enumerate() {
         let depth = i / positions % depth;
         let codebook_size = spec.codebook_sizes[depth];
         if id as usize >= codebook_size {
-            return Err(QuantizeError::OutOfRange { id, depth, codebook_size });
+            return Err(QuantizeError::OutOfRange {
+                id,
+                depth,
+                codebook_size,
+            });
         }
     }
     Ok(())

@@ -1,26 +1,31 @@
 //! Vector quantization: one code at each position (van den Oord et al., NeurIPS 2017).
 //!
-//! `k = argmin_k ‖x − e_k‖²`, value `e_k`, gradient straight through. Losses: `commitment` =
-//! mean‖x − sg(e_k)‖² and, where the optimiser learns the codebook, `codebook` = mean‖sg(x) − e_k‖².
+//! `k = argmin_k ‖x − e_k‖²`, value `e_k`, gradient straight through. Losses: `commitment` = mean‖x
+//! − sg(e_k)‖² and, where the optimiser learns the codebook, `codebook` = mean‖sg(x) − e_k‖².
 //!
 //! With [`Metric::Cosine`] latents and codes are scaled to length one before they are compared, and
-//! the quantized value is the scaled code (Yu et al., ICLR 2022); losses compare the scaled vectors.
+//! the quantized value is the scaled code (Yu et al., ICLR 2022); losses compare the scaled
+//! vectors.
 //!
-//! Shapes: latents `[batch, code_dim, height, width]`, codes `[batch, 1, height, width]`.
-//! State: one codebook. Differences: the reference codes of the family disagree about which side of the
+//! Shapes: latents `[batch, code_dim, height, width]`, codes `[batch, 1, height, width]`. State:
+//! one codebook. Differences: the reference codes of the family disagree about which side of the
 //! loss is weighted; here both are named and weighed in the configuration.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 use smalti_nn::nearest::id_values;
 use smalti_nn::state::host_values;
 use smalti_nn::{Init, Noise};
 
-use crate::config::InvalidQuantizer;
+use crate::codebook::search;
+use crate::config::{InvalidQuantizer, check_size};
+use crate::learning::check_learnable;
 use crate::quantizer::check_codes;
-use crate::rows::{from_rows, straight_through, to_rows};
-use crate::{CodeSpec, Codebook, Codes, Learn, Learning, QuantizeError, Quantized, Quantizer, UpdateReport};
+use crate::rows::{beside, from_rows, straight_through, to_rows};
+use crate::{
+    CodeSpec, Codebook, Codes, Learn, Learning, QuantizeError, Quantized, Quantizer, UpdateReport,
+};
 
 /// What nearest means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +78,13 @@ fn ema() -> Rule {
 impl VectorConfig {
     /// Euclidean, learned by moving averages.
     pub fn new(codebook_size: usize, code_dim: usize) -> Self {
-        Self { codebook_size, code_dim, metric: Metric::Euclidean, rule: Rule::Ema, learning: Learning::default() }
+        Self {
+            codebook_size,
+            code_dim,
+            metric: Metric::Euclidean,
+            rule: Rule::Ema,
+            learning: Learning::default(),
+        }
     }
 
     /// Checks every number.
@@ -82,9 +93,7 @@ impl VectorConfig {
     /// Lists all problems.
     pub fn validate(&self) -> Result<(), InvalidQuantizer> {
         let mut problems = self.learning.problems();
-        if self.codebook_size == 0 {
-            problems.push("codebook_size must be at least 1, got 0".into());
-        }
+        problems.extend(check_size(self.codebook_size));
         if self.code_dim == 0 {
             problems.push("code_dim must be at least 1, got 0".into());
         }
@@ -99,9 +108,14 @@ impl VectorConfig {
         self.validate()?;
         let codebook = match self.rule {
             Rule::Ema => Codebook::new(self.codebook_size, self.code_dim, &self.learning, init),
-            Rule::Gradient => Codebook::trained(self.codebook_size, self.code_dim, init),
+            Rule::Gradient => {
+                Codebook::trained(self.codebook_size, self.code_dim, &self.learning, init)
+            }
         };
-        Ok(VectorQuantizer { codebook, config: self.clone() })
+        Ok(VectorQuantizer {
+            codebook,
+            config: self.clone(),
+        })
     }
 }
 
@@ -123,7 +137,8 @@ impl VectorQuantizer {
         match self.config.metric {
             Metric::Euclidean => rows,
             Metric::Cosine => {
-                let length = rows.clone().square().sum_dim(1).sqrt().clamp_min(1e-12);
+                // Clamped before the root, whose gradient at zero is infinite.
+                let length = rows.clone().square().sum_dim(1).clamp_min(1e-24).sqrt();
                 rows / length
             }
         }
@@ -132,53 +147,93 @@ impl VectorQuantizer {
     fn check(&self, latents: &Tensor<4>) -> Result<[usize; 3], QuantizeError> {
         let [batch, got, height, width] = latents.dims();
         let expected = self.config.code_dim;
-        if got == expected { Ok([batch, height, width]) } else { Err(QuantizeError::Channels { expected, got }) }
+        if got == expected {
+            Ok([batch, height, width])
+        } else {
+            Err(QuantizeError::Channels { expected, got })
+        }
+    }
+
+    fn nearest(&self, rows: Tensor<2>) -> Result<Tensor<1, Int>, QuantizeError> {
+        search(rows, self.table())
     }
 
     fn finish(&self, latents: Tensor<4>, grid: [usize; 3]) -> Result<Quantized, QuantizeError> {
         let rows = self.scaled(to_rows(latents));
-        let ids = smalti_nn::nearest::nearest_codes(rows.clone(), self.table())
-            .map_err(|_| QuantizeError::NonFinite)?;
-        let codes = self.scaled(self.codebook.lookup(ids.clone()));
-        let mut losses = vec![("commitment", (rows.clone() - codes.clone().detach()).square().mean())];
+        let ids = self.nearest(rows.clone())?;
+        let codes = beside(self.scaled(self.codebook.lookup(ids.clone())), &rows);
+        let mut losses = vec![(
+            "commitment",
+            (rows.clone() - codes.clone().detach()).square().mean(),
+        )];
         if self.config.rule == Rule::Gradient {
-            losses.push(("codebook", (rows.clone().detach() - codes.clone()).square().mean()));
+            losses.push((
+                "codebook",
+                (rows.clone().detach() - codes.clone()).square().mean(),
+            ));
         }
         let quantized = straight_through(from_rows(rows, grid), from_rows(codes, grid));
-        Ok(Quantized { quantized, codes: Codes::from_depths(vec![ids], grid), losses })
+        Ok(Quantized {
+            quantized,
+            codes: Codes::from_depths(vec![ids], grid),
+            losses,
+        })
     }
 
-    /// Moves the codes (or, with the rule `gradient`, only revives dead ones).
-    fn update(&mut self, latents: Tensor<4>, ids: &[u32], noise: &mut Noise) -> UpdateReport {
-        let rows = host_values(self.scaled(to_rows(latents.inner())));
-        let learning = &self.config.learning;
-        if self.config.rule == Rule::Ema {
-            return self.codebook.update(&rows, ids, learning, noise.rng());
+    fn learn(
+        &mut self,
+        latents: Tensor<4>,
+        grid: [usize; 3],
+        noise: &mut Noise,
+    ) -> Result<(Quantized, UpdateReport), QuantizeError> {
+        let rows = self.scaled(to_rows(latents.clone().inner()));
+        let vectors = host_values(rows.clone());
+        if let Some(iterations) = self.codebook.awaits_start(&self.config.learning) {
+            self.codebook
+                .start_on(&vectors, 0..self.config.codebook_size, iterations, noise);
         }
-        let mut averages = self.codebook.averages();
-        let report = averages.absorb(&rows, ids, learning, noise.rng());
-        self.codebook.store(averages);
-        self.codebook.count_update();
-        report
+        let learning = &self.config.learning;
+        match self.config.rule {
+            Rule::Ema => {
+                let quantized = self.finish(latents, grid)?;
+                let ids = quantized.codes.values();
+                let report = self
+                    .codebook
+                    .update(&vectors, &ids, learning, noise.rng())?;
+                Ok((quantized, report))
+            }
+            Rule::Gradient => {
+                let ids = id_values(self.nearest(rows)?);
+                let report = self.codebook.watch(&vectors, &ids, learning, noise.rng())?;
+                Ok((self.finish(latents, grid)?, report))
+            }
+        }
     }
 }
 
 impl Quantizer for VectorQuantizer {
     fn spec(&self) -> CodeSpec {
-        CodeSpec { codebook_sizes: vec![self.config.codebook_size], code_dim: self.config.code_dim, fold: 1 }
+        CodeSpec {
+            codebook_sizes: vec![self.config.codebook_size],
+            code_dim: self.config.code_dim,
+            fold: 1,
+        }
     }
 
     fn encode(&self, latents: Tensor<4>) -> Result<Codes, QuantizeError> {
         let grid = self.check(&latents)?;
         let rows = self.scaled(to_rows(latents.inner()));
-        let ids = smalti_nn::nearest::nearest_codes(rows, self.table()).map_err(|_| QuantizeError::NonFinite)?;
+        let ids = self.nearest(rows)?;
         Ok(Codes::from_depths(vec![ids], grid))
     }
 
     fn decode(&self, codes: &Codes) -> Result<Tensor<4>, QuantizeError> {
         check_codes(codes, &self.spec())?;
         let [batch, _, height, width] = codes.dims();
-        Ok(from_rows(self.scaled(self.codebook.lookup(codes.at_depth(0))), [batch, height, width]))
+        Ok(from_rows(
+            self.scaled(self.codebook.lookup(codes.at_depth(0))),
+            [batch, height, width],
+        ))
     }
 
     fn quantize(&self, latents: Tensor<4>, _noise: &mut Noise) -> Result<Quantized, QuantizeError> {
@@ -194,14 +249,13 @@ impl Learn for VectorQuantizer {
         noise: &mut Noise,
     ) -> Result<(Quantized, UpdateReport), QuantizeError> {
         let grid = self.check(&latents)?;
-        if let Some(iterations) = self.codebook.awaits_start(&self.config.learning) {
-            let rows = self.scaled(to_rows(latents.clone().inner()));
-            smalti_nn::nearest::nearest_codes(rows.clone(), self.table()).map_err(|_| QuantizeError::NonFinite)?;
-            self.codebook.start_on(&host_values(rows), 0..self.config.codebook_size, iterations, noise);
+        check_learnable(&host_values(latents.clone().inner()))?;
+        let before = self.codebook.clone();
+        let result = self.learn(latents, grid, noise);
+        if result.is_err() {
+            self.codebook = before;
         }
-        let quantized = self.finish(latents.clone(), grid)?;
-        let report = self.update(latents, &id_values(quantized.codes.at_depth(0)), noise);
-        Ok((quantized, report))
+        result
     }
 }
 
