@@ -1,0 +1,216 @@
+//! The works of stage 1: a training step, encoding, decoding.
+//!
+//! The step is that of training (`smalti_train::tokenizer`) on one fixed batch: reconstruct while the
+//! codebook learns, squared error and commitment, backward, Adam.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use serde::Deserialize;
+use serde_json::json;
+use smalti_models::autoencoder::{Autoencoder, AutoencoderConfig, NetworkConfig, published};
+use smalti_nn::state::{Array, host_values};
+use smalti_nn::{Init, Noise};
+use smalti_quantize::{Learning, QuantizerConfig, ResidualConfig, Revival};
+use smalti_train::checkpoint::Learner;
+use smalti_train::gradients::Gradients;
+use smalti_train::loss::{ReconstructionLoss, weigh};
+use smalti_train::optimizer::{DecayScope, OptimizerConfig, OptimizerKind};
+
+use crate::inputs::Inputs;
+use crate::{Outcome, Work};
+
+/// Sizes of an RQ-VAE and of its training.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RqVaeBench {
+    resolution: usize,
+    /// Said by the inputs as well; the PyTorch side makes them from it.
+    #[serde(rename = "batch")]
+    _batch: usize,
+    channels: usize,
+    multipliers: Vec<usize>,
+    blocks: usize,
+    attention_resolutions: Vec<usize>,
+    z_channels: usize,
+    code_dim: usize,
+    codebook_size: usize,
+    depth: usize,
+    #[serde(default = "usual_decay")]
+    decay: f32,
+    #[serde(default = "usual_commitment")]
+    commitment_weight: f64,
+    #[serde(default = "usual_rate")]
+    learning_rate: f64,
+}
+
+fn usual_decay() -> f32 {
+    0.99
+}
+
+fn usual_commitment() -> f64 {
+    0.25
+}
+
+fn usual_rate() -> f64 {
+    4e-5
+}
+
+impl RqVaeBench {
+    fn load(&self, weights: &Path, device: &Device) -> anyhow::Result<Autoencoder> {
+        let network = NetworkConfig {
+            resolution: self.resolution,
+            channels: self.channels,
+            multipliers: self.multipliers.clone(),
+            blocks: self.blocks,
+            attention_resolutions: self.attention_resolutions.clone(),
+            middle_attention: true,
+            z_channels: self.z_channels,
+            norm_groups: 32,
+            dropout: 0.0,
+        };
+        let learning = Learning {
+            decay: self.decay,
+            revival: Revival::Off {},
+            ..Learning::published()
+        };
+        let quantizer = ResidualConfig {
+            learning,
+            ..ResidualConfig::new(self.codebook_size, self.code_dim, self.depth)
+        };
+        let config = AutoencoderConfig {
+            network,
+            quantizer: QuantizerConfig::Residual(quantizer),
+        };
+        Ok(published::load(
+            &config,
+            weights,
+            &mut Init::new(device, 0),
+        )?)
+    }
+}
+
+/// Forward with the codebook's updates, backward, Adam.
+pub(crate) struct Stage1Step {
+    learner: Learner<Autoencoder>,
+    weights: BTreeMap<String, f64>,
+    images: Tensor<4>,
+    steps: u64,
+}
+
+impl Stage1Step {
+    /// The trainer before its first step.
+    pub(crate) fn new(config: RqVaeBench, weights: &Path, inputs: &Inputs) -> anyhow::Result<Self> {
+        let device = Device::flex().autodiff();
+        let optimizer = OptimizerConfig {
+            kind: OptimizerKind::Adam,
+            learning_rate: config.learning_rate,
+            betas: [0.5, 0.9],
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            decay_scope: DecayScope::All,
+            clip_norm: None,
+        };
+        let weighted = [
+            ("reconstruction".to_owned(), 1.0),
+            ("commitment".to_owned(), config.commitment_weight),
+        ];
+        Ok(Self {
+            learner: Learner::new(config.load(weights, &device)?, optimizer, None),
+            weights: weighted.into(),
+            images: inputs.floats("images", &device)?,
+            steps: 0,
+        })
+    }
+}
+
+impl Work for Stage1Step {
+    fn step(&mut self) -> anyhow::Result<Outcome> {
+        let mut noise = Noise::for_step(0, self.steps);
+        self.steps += 1;
+        let images = self.images.clone();
+        let (result, _) = self
+            .learner
+            .model_mut()
+            .reconstruct_and_update(images.clone(), &mut noise)?;
+        let mut losses = vec![(
+            "reconstruction",
+            ReconstructionLoss::SquaredError.of(result.images, images),
+        )];
+        losses.extend(result.losses);
+        let (total, losses) = weigh(losses, &self.weights)?;
+        let value = |loss: &Tensor<1>| json!(loss.clone().inner().into_scalar::<f32>());
+        let mut numbers = vec![("loss", value(&total)), ("checksum", value(&total))];
+        numbers.extend(losses.iter().map(|(name, loss)| (*name, value(loss))));
+        let graph = total.backward();
+        let gradients = Gradients::of(self.learner.model(), &graph);
+        drop(graph);
+        let norm = gradients.norm();
+        self.learner.step(gradients, norm, 1.0);
+        Ok(Outcome {
+            numbers,
+            ..Outcome::default()
+        })
+    }
+}
+
+/// Images to latents, without quantization.
+pub(crate) struct Encode {
+    model: Autoencoder,
+    images: Tensor<4>,
+}
+
+impl Encode {
+    /// Model and images.
+    pub(crate) fn new(config: RqVaeBench, weights: &Path, inputs: &Inputs) -> anyhow::Result<Self> {
+        let device = Device::flex();
+        Ok(Self {
+            model: config.load(weights, &device)?,
+            images: inputs.floats("images", &device)?,
+        })
+    }
+}
+
+impl Work for Encode {
+    fn step(&mut self) -> anyhow::Result<Outcome> {
+        Ok(Outcome::floats(
+            "latents",
+            array(self.model.latents(self.images.clone(), None)),
+        ))
+    }
+}
+
+/// Latents to images.
+pub(crate) struct Decode {
+    model: Autoencoder,
+    latents: Tensor<4>,
+}
+
+impl Decode {
+    /// Model and latents.
+    pub(crate) fn new(config: RqVaeBench, weights: &Path, inputs: &Inputs) -> anyhow::Result<Self> {
+        let device = Device::flex();
+        Ok(Self {
+            model: config.load(weights, &device)?,
+            latents: inputs.floats("latents", &device)?,
+        })
+    }
+}
+
+impl Work for Decode {
+    fn step(&mut self) -> anyhow::Result<Outcome> {
+        Ok(Outcome::floats(
+            "images",
+            array(self.model.images(self.latents.clone(), None)),
+        ))
+    }
+}
+
+fn array<const D: usize>(tensor: Tensor<D>) -> Array {
+    let shape = tensor.dims().to_vec();
+    Array {
+        shape,
+        values: host_values(tensor),
+    }
+}
