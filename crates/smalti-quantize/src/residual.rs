@@ -5,12 +5,13 @@
 //! through the whole stack, and the loss `commitment` is `(1/D)·Σ_d mean((x − sg(ẑ_d))²)`: the
 //! paper sums over depths, the published code averages, and so does this.
 //!
-//! Shapes: latents `[batch, code_dim / fold², height, width]`, codes `[batch, depth, height / fold,
-//! width / fold]`. State: one codebook shared by all depths, or one for each.
+//! Shapes: latents `[batch, code_dim / fold², height, width]`, codes
+//! `[batch, depth, height / fold, width / fold]`.
+//! State: one codebook shared by all depths, or one for each.
 //!
 //! Learning: by default all depths are quantized with one table, which is then updated once from
-//! the residuals of all depths; [`UpdateOrder::PerDepth`] is the published order. See
-//! [`learning`](crate::learning) for why.
+//! the residuals of all depths; [`PerDepth`](crate::UpdateOrder::PerDepth) is the published order.
+//! See [`learning`](crate::learning) for why.
 
 use std::ops::Range;
 
