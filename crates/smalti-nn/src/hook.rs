@@ -343,11 +343,12 @@ mod tests {
         calls: &'static AtomicUsize,
         a: Tensor<2>,
         b: Tensor<2>,
-    ) -> Result<Tensor<2>, [DispatchTensor; 2]> {
+    ) -> Option<Tensor<2>> {
         call(
             Times::<CHEAP>(calls),
             [a.into_dispatch(), b.into_dispatch()],
         )
+        .ok()
     }
 
     #[test]
@@ -398,7 +399,7 @@ mod tests {
         static CALLS: AtomicUsize = AtomicUsize::new(0);
         let a = Tensor::<2>::ones([1, 2], &Device::flex());
         let b = a.clone().cast(FloatDType::F64);
-        assert!(times::<true>(&CALLS, a, b).is_err());
+        assert!(times::<true>(&CALLS, a, b).is_none());
         assert_eq!(CALLS.load(Ordering::Relaxed), 0);
     }
 }

@@ -151,14 +151,16 @@ mod tests {
         let values = take(LEN);
         let place = values.as_ptr();
         let kept = bytes(values);
-        assert_ne!(take(LEN).as_ptr(), place, "still in use");
+        let other = take(LEN);
+        assert_ne!(other.as_ptr(), place, "still in use");
         drop(kept);
         let again = take(LEN);
         assert_eq!(again.as_ptr(), place);
         // Whoever takes the vector out owns it, without a copy.
         let out = bytes(again).try_into_vec::<f32>().expect("bytes of f32");
         assert_eq!((out.as_ptr(), out.len()), (place, LEN));
-        assert_ne!(take(LEN).as_ptr(), place);
+        let other = take(LEN);
+        assert_ne!(other.as_ptr(), place, "given away");
     }
 
     #[test]
