@@ -143,5 +143,5 @@ fn weights_of_another_model_are_refused_with_their_names() {
     let config = published::read_config(&Golden::open("rqvae_stage1_nonshared").folder.join("config.yaml")).unwrap();
     let mut init = Init::new(&Device::flex(), 0);
     let error = published::load(&config.model, &golden.folder.join("model.pt"), &mut init).unwrap_err().to_string();
-    assert!(error.contains("shape of encoder.conv_in.weight: expected [64, 3, 3, 3], got [32, 3, 3, 3]"), "{error}");
+    assert!(error.contains("shape of encoder.down.0.block.0.conv1.weight: expected [64, 32, 3, 3], got [32, 32, 3, 3]"), "{error}");
 }

@@ -54,7 +54,8 @@ mod tests {
     /// Parameters without the codebook, with its four arrays taken off.
     fn network_parameters(mut config: AutoencoderConfig) -> usize {
         // One code keeps the test small; the codebook is not counted.
-        config.quantizer = QuantizerConfig::Residual(ResidualConfig::new(1, 256, 4));
+        let one = ResidualConfig { learning: Learning::published(), ..ResidualConfig::new(1, 256, 4) };
+        config.quantizer = QuantizerConfig::Residual(one);
         let model: Autoencoder = config.build(&mut Init::new(&Device::flex(), 0)).unwrap();
         model.num_params() - (256 + 1 + 256 + 1)
     }
