@@ -9,9 +9,12 @@
 //! # Revival
 //! [`Revival::BelowOne`] is the published rule of RQ-VAE: every code with `N_k < 1` takes the place
 //! of a random vector of this batch, at every update. A code then survives only if it is chosen at
-//! least once per update on average, so with a small batch most of the table is random at any time:
-//! training, which quantizes with codes that were just placed on its own vectors, looks good, and
-//! evaluation with the table left behind is terrible.
+//! least once per update on average, so with a small batch most of the table is random at any time.
+//! Together with [`UpdateOrder::PerDepth`], where a depth searches a table that was placed on this
+//! very batch a moment before, training looks good and evaluation with the table that is left
+//! behind is terrible: at 64 vectors an update and a depth of four, five times the commitment loss
+//! and 160 times the error of the last depth (a test repeats it). [`UpdateOrder::Joint`] sees the
+//! same table in training and evaluation.
 //!
 //! [`Revival::Unused`] (the default) asks instead how long a code has not been chosen: it is dead
 //! after `patience` updates without a choice, whatever the size of the batch and however unevenly
