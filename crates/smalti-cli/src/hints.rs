@@ -1,6 +1,6 @@
 //! What to do about an error, and the exit code it ends with.
 
-use smalti::{DataError, Error, TokenFileError, TokenizerError};
+use smalti::{DataError, Error, GenerateError, TokenFileError, TokenizerError};
 
 /// Failed.
 const FAILED: u8 = 1;
@@ -22,9 +22,23 @@ impl std::error::Error for Misuse {}
 /// 2 where the command or a configuration is wrong, 1 where the work failed.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     let wrong = error.chain().any(|cause| {
-        cause.is::<Misuse>() || matches!(cause.downcast_ref::<Error>(), Some(Error::Config(_) | Error::ConfigSyntax { .. }))
+        cause.is::<Misuse>() || cause.downcast_ref::<Error>().is_some_and(is_misuse)
     });
     if wrong { MISUSED } else { FAILED }
+}
+
+/// Whether the error lies in what was asked for, not in how it went.
+fn is_misuse(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Config(_)
+            | Error::ConfigSyntax { .. }
+            | Error::Request(_)
+            | Error::Autoencoder(_)
+            | Error::Generator(_)
+            | Error::Generate(GenerateError::Request(_) | GenerateError::Sampling(_))
+            | Error::Data(DataError::Config { .. })
+    )
 }
 
 /// One line of advice, where there is any.
@@ -43,8 +57,12 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(error) = cause.downcast_ref::<DataError>() {
             return of_data(error);
         }
-        if cause.is::<TokenFileError>() {
-            return Some("`smalti encode` writes token files".into());
+        match cause.downcast_ref::<TokenFileError>() {
+            Some(TokenFileError::Write(error)) => return of_data(error),
+            Some(TokenFileError::NotSafetensors { .. } | TokenFileError::Foreign { .. }) => {
+                return Some("`smalti encode` writes token files".into());
+            }
+            _ => {}
         }
         let io = cause.downcast_ref::<std::io::Error>()?;
         of_io(io.kind())
@@ -53,12 +71,16 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
 
 fn of_error(error: &Error) -> Option<String> {
     let text = match error {
-        Error::ConfigSyntax { .. } | Error::Config(_) => "configs/ has a commented file for every recipe",
+        Error::ConfigSyntax { .. } | Error::Config(_) | Error::Autoencoder(_) | Error::Generator(_) => "configs/ has a commented file for every recipe",
         Error::Layout { problem, .. } if problem.contains("not finished") => "go on with `smalti train --resume RUN`",
-        Error::Layout { problem, .. } if problem.contains("image_tokenizer.json") || problem.contains("no such folder") => {
+        Error::Layout { problem, .. } if ["the folder has no", "neither a run", "no such folder"].iter().any(|part| problem.contains(part)) => {
             "a model folder is what `smalti train` leaves in RUN/model, or `smalti demo` in smalti-demo/tokenizer/model"
         }
-        Error::NonFinite { .. } => "lower optimizer.learning_rate or set optimizer.clip_norm, then go on with `smalti train --resume RUN`",
+        Error::NonFinite { .. } => {
+            "lower the learning rate or clip gradients, for example `smalti train --resume RUN --set optimizer.learning_rate=1e-4 --set optimizer.clip_norm=1.0`"
+        }
+        Error::Checkpoint { .. } => "remove or move away the file to go on from the checkpoint before it",
+        Error::Stopped => "the same command goes on; what was tokenized completely is not tokenized again",
         Error::Data(error) => return of_data(error),
         Error::Io { source, .. } => return of_io(source.kind()),
         _ => return None,
@@ -77,8 +99,8 @@ fn of_data(error: &DataError) -> Option<String> {
 fn of_io(kind: std::io::ErrorKind) -> Option<String> {
     use std::io::ErrorKind;
     match kind {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Some("free some space; what was there before is unharmed, and a training goes on with `smalti train --resume RUN`".into())
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            Some("free some space; files that were there before are unharmed, and a training goes on with `smalti train --resume RUN`".into())
         }
         ErrorKind::PermissionDenied => Some("choose another folder with --out".into()),
         _ => None,

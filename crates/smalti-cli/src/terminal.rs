@@ -28,7 +28,9 @@ impl Terminal {
         let mut stdout = std::io::stdout().lock();
         // A reader that has seen enough (`| head`) is no failure.
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(anyhow::Error::new(error).context("cannot print the result"))
+            }
             _ => Ok(()),
         }
     }

@@ -17,7 +17,22 @@ use crate::DataError;
 pub struct AtomicFile {
     path: PathBuf,
     /// Dropped without being renamed, the temporary file is removed.
-    writer: BufWriter<tempfile::NamedTempFile>,
+    writer: BufWriter<Temporary>,
+}
+
+/// Writes past [`tempfile::NamedTempFile`]'s own writer, whose errors name the temporary file that nobody
+/// knows.
+#[derive(Debug)]
+struct Temporary(tempfile::NamedTempFile);
+
+impl Write for Temporary {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.as_file_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.as_file_mut().flush()
+    }
 }
 
 /// Writes `bytes` to `path`.
@@ -40,7 +55,7 @@ impl AtomicFile {
     pub fn create(path: &Path) -> Result<Self, DataError> {
         let writer = BufWriter::with_capacity(
             1 << 16,
-            temporary_beside(path).map_err(DataError::io("write", path))?,
+            Temporary(temporary_beside(path).map_err(DataError::io("write", path))?),
         );
         Ok(Self {
             path: path.to_owned(),
@@ -52,7 +67,7 @@ impl AtomicFile {
     pub fn commit(self) -> Result<(), DataError> {
         let Self { path, writer } = self;
         let finish = || {
-            let temporary = writer
+            let Temporary(temporary) = writer
                 .into_inner()
                 .map_err(io::IntoInnerError::into_error)?;
             temporary.as_file().sync_all()?;

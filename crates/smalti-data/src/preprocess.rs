@@ -117,10 +117,14 @@ impl PreprocessPair {
             );
         }
         if self.train.output_size() != self.eval.output_size() {
+            let size = |steps: &Preprocess| match steps.output_size() {
+                Some((width, height)) => format!("images of {width} x {height}"),
+                None => "images of any size".to_owned(),
+            };
             problems.push(format!(
-                "train ends in {:?}, eval in {:?} (width, height)",
-                self.train.output_size(),
-                self.eval.output_size()
+                "train gives {}, eval {}; both must end in the same size",
+                size(&self.train),
+                size(&self.eval)
             ));
         }
         refuse(problems)

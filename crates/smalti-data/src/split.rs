@@ -82,7 +82,8 @@ impl Split {
             _ => self.range(len)?.collect(),
         };
         if chosen.is_empty() {
-            return Err(wrong(format!("{self:?} of {len} images is empty")));
+            let split = serde_json::to_string(self).expect("a split is made of names and numbers");
+            return Err(wrong(format!("{split} holds none of the {len} images")));
         }
         Ok(dataset.select(chosen))
     }

@@ -1,8 +1,9 @@
 //! Checkpoints: everything a run needs to go on, in one file that is written atomically.
 //!
 //! `checkpoints/step-00000400.safetensors` holds arrays under `model.`, `average.`, `first.` and
-//! `second.` (the optimiser's moments); its header holds the step and the kind of run. Random state
-//! and the position in the data are functions of the step and need no place.
+//! `second.` (the optimiser's moments); its header holds the step, the kind of run, the sums that the
+//! journal's next line will be the mean of, and a checksum (BLAKE3) of all arrays. Random state and
+//! the position in the data are functions of the step and need no place.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use crate::average::{AverageConfig, WeightAverage};
 use crate::error::TrainError;
 use crate::gradients::Gradients;
 use crate::optimizer::{Moments, Optimizer, OptimizerConfig};
+use crate::trainer::{Progress, Window};
 
 const FORMAT: &str = "smalti checkpoint 1";
 
@@ -83,19 +85,22 @@ impl<M: Module> Learner<M> {
         Weights(all)
     }
 
-    /// Writes the checkpoint of `step` and removes all but the newest `keep`.
+    /// Writes the checkpoint of a step and removes all but the newest `keep`.
     ///
     /// # Errors
     /// When it cannot be written; older checkpoints are then still there.
-    pub fn save(&self, folder: &Path, kind: &str, step: u64, keep: usize) -> Result<PathBuf, TrainError> {
+    pub fn save(&self, folder: &Path, kind: &str, progress: &Progress, keep: usize) -> Result<PathBuf, TrainError> {
         std::fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;
+        let (weights, step) = (self.weights(), progress.step);
         let metadata = BTreeMap::from([
             ("format".to_owned(), FORMAT.to_owned()),
             ("kind".to_owned(), kind.to_owned()),
             ("step".to_owned(), step.to_string()),
+            ("window".to_owned(), progress.window.to_text()),
+            ("checksum".to_owned(), checksum(&weights)),
         ]);
         let path = folder.join(format!("step-{step:08}.safetensors"));
-        smalti_data::atomic::write(&path, &self.weights().to_safetensors(&metadata))?;
+        smalti_data::atomic::write(&path, &weights.to_safetensors(&metadata))?;
         let mut all = list(folder)?;
         while all.len() > keep {
             let (_, oldest) = all.remove(0);
@@ -104,14 +109,18 @@ impl<M: Module> Learner<M> {
         Ok(path)
     }
 
-    /// Takes over the checkpoint at `path` and returns its step.
+    /// Takes over the checkpoint at `path` and returns how far its run had come.
     ///
     /// # Errors
     /// When the file is damaged, of another kind of run or of another model.
-    pub fn restore(&mut self, path: &Path, kind: &str, device: &Device) -> Result<u64, TrainError> {
+    pub fn restore(&mut self, path: &Path, kind: &str, device: &Device) -> Result<Progress, TrainError> {
         let bytes = std::fs::read(path).map_err(TrainError::io("read", path))?;
-        let step = step_of(&bytes, kind).map_err(|problem| TrainError::layout(path, problem))?;
-        let weights = Weights::from_safetensors(&bytes).map_err(|problem| TrainError::layout(path, problem))?;
+        let damaged = |problem: String| TrainError::Checkpoint { path: path.into(), problem };
+        let header = Header::of(&bytes, kind).map_err(damaged)?;
+        let weights = Weights::from_safetensors(&bytes).map_err(damaged)?;
+        if checksum(&weights) != header.checksum {
+            return Err(damaged("its arrays do not have the checksum of its header".into()));
+        }
         let mut parts: BTreeMap<String, BTreeMap<String, Array>> = BTreeMap::new();
         for (name, array) in weights.0 {
             let (part, name) = name.split_once('.').unwrap_or(("", &name));
@@ -123,7 +132,7 @@ impl<M: Module> Learner<M> {
         self.model = Some(loaded);
         let device = device.clone().inner();
         let mut second = part("second");
-        self.optimizer.steps = step;
+        self.optimizer.steps = header.progress.step;
         self.optimizer.moments.clear();
         for (name, first) in part("first") {
             let second = second.remove(&name).ok_or_else(|| TrainError::layout(path, format!("second.{name} is missing")))?;
@@ -133,8 +142,21 @@ impl<M: Module> Learner<M> {
         if let Some((_, average)) = &mut self.average {
             average.values = part("average").into_iter().map(|(name, array)| (name, tensor(array, &device))).collect();
         }
-        Ok(step)
+        Ok(header.progress)
     }
+}
+
+/// Of names, shapes and values.
+fn checksum(weights: &Weights) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = Vec::new();
+    for (name, array) in &weights.0 {
+        hasher.update(format!("{name}{:?}", array.shape).as_bytes());
+        buffer.clear();
+        buffer.extend(array.values.iter().flat_map(|value| value.to_le_bytes()));
+        hasher.update(&buffer);
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 fn flat(tensor: &Tensor<1>) -> Array {
@@ -147,17 +169,28 @@ fn tensor(array: Array, device: &Device) -> Tensor<1> {
     Tensor::from_data(TensorData::new(array.values, [length]), device)
 }
 
-fn step_of(bytes: &[u8], kind: &str) -> Result<u64, String> {
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| format!("not a checkpoint: {e}"))?;
-    let metadata = header.metadata().clone().unwrap_or_default();
-    if metadata.get("format").map(String::as_str) != Some(FORMAT) {
-        return Err(format!("not a checkpoint of this version ({FORMAT})"));
+/// What the header of a checkpoint says.
+struct Header {
+    progress: Progress,
+    checksum: String,
+}
+
+impl Header {
+    fn of(bytes: &[u8], kind: &str) -> Result<Self, String> {
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| format!("not a checkpoint: {e}"))?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        if metadata.get("format").map(String::as_str) != Some(FORMAT) {
+            return Err(format!("not a checkpoint of this version ({FORMAT})"));
+        }
+        match metadata.get("kind") {
+            Some(found) if found == kind => {}
+            found => return Err(format!("a checkpoint of a {kind} is needed, this is one of a {}", found.map_or("?", |f| f))),
+        }
+        let entry = |name: &str| metadata.get(name).ok_or_else(|| format!("the entry {name:?} of its header is missing"));
+        let step = entry("step")?.parse().map_err(|_| "the step in its header is no number".to_owned())?;
+        let window = Window::from_text(entry("window")?).ok_or("the entry \"window\" of its header is malformed")?;
+        Ok(Self { progress: Progress { step, window }, checksum: entry("checksum")?.clone() })
     }
-    match metadata.get("kind") {
-        Some(found) if found == kind => {}
-        found => return Err(format!("a checkpoint of a {kind} is needed, this is one of a {}", found.map_or("?", |f| f))),
-    }
-    metadata.get("step").and_then(|step| step.parse().ok()).ok_or_else(|| "the step is missing".into())
 }
 
 /// Kind of run and step of the checkpoint at `path`; `None` when the file is something else.
@@ -166,7 +199,7 @@ fn step_of(bytes: &[u8], kind: &str) -> Result<u64, String> {
 /// When the file cannot be read.
 pub fn describe(path: &Path) -> Result<Option<(String, u64)>, TrainError> {
     let bytes = std::fs::read(path).map_err(TrainError::io("read", path))?;
-    let found = ["tokenizer", "generator"].into_iter().find_map(|kind| Some((kind.to_owned(), step_of(&bytes, kind).ok()?)));
+    let found = ["tokenizer", "generator"].into_iter().find_map(|kind| Some((kind.to_owned(), Header::of(&bytes, kind).ok()?.progress.step)));
     Ok(found)
 }
 

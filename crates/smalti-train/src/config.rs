@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use smalti_data::{DatasetConfig, PreprocessPair, Split};
+use smalti_data::{DataError, DatasetConfig, PreprocessPair, Split};
 use smalti_models::autoencoder::AutoencoderConfig;
 use smalti_models::generators::rq_transformer::config::{Sharing, StackConfig};
 use smalti_models::generators::sampling::SamplingConfig;
@@ -224,9 +224,9 @@ impl RunConfig {
     /// # Errors
     /// When the text is malformed or invalid.
     pub fn parse(text: &str, settings: &[String], path: &Path) -> Result<Self, TrainError> {
-        let syntax = |reason: String| TrainError::ConfigSyntax { path: path.into(), reason };
+        let syntax = |reason: String| TrainError::ConfigSyntax { path: path.into(), reason: reason.trim_end().into() };
         let config: Self = if settings.is_empty() {
-            toml::from_str(text).map_err(|e| syntax(e.to_string()))?
+            parse_placed(text).map_err(|e| syntax(e.to_string()))?
         } else {
             let mut table: toml::Table = toml::from_str(text).map_err(|e| syntax(e.to_string()))?;
             for setting in settings {
@@ -302,8 +302,12 @@ impl GeneratorRun {
 
 fn shared_problems(data: &DataConfig, training: &TrainingConfig, optimizer: &OptimizerConfig) -> Vec<String> {
     let mut problems = optimizer.problems();
-    if let Err(error) = data.preprocess.validate() {
-        problems.push(format!("data.{error}"));
+    match data.preprocess.validate() {
+        Ok(()) => {}
+        Err(DataError::Config { problems: all, .. }) => {
+            problems.extend(all.into_iter().map(|problem| format!("data.preprocess: {problem}")));
+        }
+        Err(error) => problems.push(format!("data.preprocess: {error}")),
     }
     for (name, value) in [
         ("steps", training.steps),
@@ -324,6 +328,25 @@ fn shared_problems(data: &DataConfig, training: &TrainingConfig, optimizer: &Opt
         problems.push(format!("training.average: decay must lie between 0 and 1, got {}", average.decay));
     }
     problems
+}
+
+/// Parses a configuration so that errors show the line they are about, which an enum with a tag would
+/// lose: the tag is read first, blanked, and the rest is parsed as what it says.
+fn parse_placed(text: &str) -> Result<RunConfig, toml::de::Error> {
+    #[derive(Deserialize)]
+    struct Tagged {
+        kind: toml::Spanned<String>,
+    }
+    let Ok(Tagged { kind }) = toml::from_str(text) else { return toml::from_str(text) };
+    let value = kind.span();
+    let line = text[..value.start].rfind('\n').map_or(0, |end| end + 1);
+    let blank = " ".repeat(value.end - line);
+    let rest = [&text[..line], &blank, &text[value.end..]].concat();
+    match kind.get_ref().as_str() {
+        "tokenizer" => Ok(RunConfig::Tokenizer(toml::from_str(&rest)?)),
+        "generator" => Ok(RunConfig::Generator(toml::from_str(&rest)?)),
+        _ => toml::from_str(text),
+    }
 }
 
 /// Sets `key.path=value` in a table. The value is TOML; what is not is taken as a string.

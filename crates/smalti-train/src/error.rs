@@ -42,6 +42,17 @@ pub enum TrainError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A checkpoint cannot be gone on with.
+    #[error("{path}: the checkpoint is damaged or of something else: {problem}")]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Something was asked of a model that it cannot do.
+    #[error("{0}")]
+    Request(String),
     /// A loss or gradient is NaN or infinite.
     #[error("{term} became {value} at step {step}; {kept}")]
     NonFinite {
@@ -51,7 +62,7 @@ pub enum TrainError {
         value: f32,
         /// The step.
         step: u64,
-        /// Where the last good state is.
+        /// Which checkpoint there is.
         kept: String,
     },
     /// Images or folders.
@@ -83,8 +94,8 @@ pub enum TrainError {
     /// Images that cannot be generated.
     #[error(transparent)]
     Generate(#[from] GenerateError),
-    /// The caller asked to stop, and there was nothing to keep.
-    #[error("stopped before anything was done")]
+    /// The caller asked to stop before the first step; there was nothing to keep.
+    #[error("stopped before the training began")]
     Stopped,
 }
 

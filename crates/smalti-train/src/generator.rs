@@ -25,7 +25,7 @@ use crate::journal::Measures;
 use crate::model_dir::{TokenizerModel, code_embedding};
 use crate::observer::Observer;
 use crate::samples::{save_grid, to_images};
-use crate::trainer::{Stage, read_losses};
+use crate::trainer::{Progress, Stage, read_losses};
 
 /// The kind that checkpoints of this stage carry.
 pub const KIND: &str = "generator";
@@ -84,9 +84,12 @@ impl GeneratorStage {
         self.learner.finished()
     }
 
-    /// The tokenizer and the names of the classes.
+    /// The model to keep, its tokenizer, and the names of the classes that it is conditioned on.
     pub fn into_parts(self) -> (RqTransformer, TokenizerModel, Vec<String>) {
-        let classes = self.train.spec().classes.clone();
+        let classes = match self.config.model.condition {
+            ConditionKind::Class => self.train.spec().classes.clone(),
+            ConditionKind::Unconditional => Vec::new(),
+        };
         (self.learner.finished(), self.tokenizer, classes)
     }
 
@@ -214,11 +217,11 @@ impl Stage for GeneratorStage {
         Ok(measures)
     }
 
-    fn save(&self, folder: &Path, step: u64, keep: usize) -> Result<PathBuf, TrainError> {
-        self.learner.save(folder, KIND, step, keep)
+    fn save(&self, folder: &Path, progress: &Progress, keep: usize) -> Result<PathBuf, TrainError> {
+        self.learner.save(folder, KIND, progress, keep)
     }
 
-    fn restore(&mut self, path: &Path) -> Result<u64, TrainError> {
+    fn restore(&mut self, path: &Path) -> Result<Progress, TrainError> {
         self.order = None;
         self.learner.restore(path, KIND, &self.device)
     }

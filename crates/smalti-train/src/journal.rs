@@ -47,17 +47,15 @@ impl Journal {
     /// # Errors
     /// When the file cannot be read or written.
     pub fn open(path: &Path, steps: u64) -> Result<Self, TrainError> {
-        let kept: Vec<Entry> = if path.exists() {
-            read(path)?.into_iter().filter(|entry| entry.step <= steps && steps > 0).collect()
-        } else {
-            Vec::new()
-        };
-        let mut text = Vec::new();
-        for entry in kept {
-            serde_json::to_writer(&mut text, &entry).expect("an entry serialises");
-            text.push(b'\n');
+        let mut text = String::new();
+        if path.exists() && steps > 0 {
+            // Lines are kept as they stand: parsing and writing a number again may change its last digit.
+            for (line, _) in lines(path)?.into_iter().filter(|(_, entry)| entry.step <= steps) {
+                text.push_str(&line);
+                text.push('\n');
+            }
         }
-        smalti_data::atomic::write(path, &text)?;
+        smalti_data::atomic::write(path, text.as_bytes())?;
         let file = OpenOptions::new().append(true).open(path).map_err(TrainError::io("open", path))?;
         Ok(Self { path: path.into(), file })
     }
@@ -80,13 +78,19 @@ impl Journal {
 /// # Errors
 /// When the file cannot be read, or another line is malformed.
 pub fn read(path: &Path) -> Result<Vec<Entry>, TrainError> {
+    Ok(lines(path)?.into_iter().map(|(_, entry)| entry).collect())
+}
+
+/// [`read`] with the text of every line.
+fn lines(path: &Path) -> Result<Vec<(String, Entry)>, TrainError> {
     let file = File::open(path).map_err(TrainError::io("read", path))?;
     let lines: Vec<String> = BufReader::new(file).lines().collect::<Result<_, _>>().map_err(TrainError::io("read", path))?;
     let mut entries = Vec::with_capacity(lines.len());
-    for (number, line) in lines.iter().enumerate() {
-        match serde_json::from_str(line) {
-            Ok(entry) => entries.push(entry),
-            Err(_) if number + 1 == lines.len() => {}
+    let count = lines.len();
+    for (number, line) in lines.into_iter().enumerate() {
+        match serde_json::from_str(&line) {
+            Ok(entry) => entries.push((line, entry)),
+            Err(_) if number + 1 == count => {}
             Err(error) => return Err(TrainError::layout(path, format!("line {}: {error}", number + 1))),
         }
     }
@@ -110,5 +114,16 @@ mod tests {
         let entries = read(&path).unwrap();
         assert_eq!(entries.iter().map(|e| e.step).collect::<Vec<_>>(), [10, 20]);
         assert_eq!(entries[1].number("loss"), Some(20.0));
+    }
+
+    #[test]
+    fn lines_that_stay_are_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        // More digits than a number has, and an order of names that this program would not choose.
+        let line = "{\"phase\":\"train\",\"step\":10,\"loss\":0.1000000000000000055}\n";
+        std::fs::write(&path, line).unwrap();
+        Journal::open(&path, 10).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), line);
     }
 }

@@ -221,10 +221,14 @@ fn write<T: Serialize>(folder: &Path, name: &str, fingerprint: &str, description
 fn read<T: Serialize + for<'de> Deserialize<'de>>(folder: &Path, name: &str) -> Result<(T, Weights, String), TrainError> {
     let (path, weights_path) = (folder.join(name), folder.join(WEIGHTS_FILE));
     let json = std::fs::read(&path).map_err(TrainError::io("read", &path))?;
-    let stamped: Stamped<T> = serde_json::from_slice(&json).map_err(|e| TrainError::layout(&path, e.to_string()))?;
+    let unreadable = |e: serde_json::Error| TrainError::layout(&path, format!("the description cannot be read: {e}"));
+    let stamped: Stamped<T> = serde_json::from_slice(&json).map_err(unreadable)?;
     let bytes = std::fs::read(&weights_path).map_err(TrainError::io("read", &weights_path))?;
     if fingerprint(&stamped.description, &bytes) != stamped.fingerprint {
-        let problem = format!("description and weights do not have the fingerprint {}: one of the files was changed or damaged", short(&stamped.fingerprint));
+        let problem = format!(
+            "{name} and {WEIGHTS_FILE} do not have the fingerprint {}: one of the two was changed or damaged; copy the folder again",
+            short(&stamped.fingerprint)
+        );
         return Err(TrainError::layout(folder, problem));
     }
     let weights = Weights::from_safetensors(&bytes).map_err(|problem| TrainError::layout(&weights_path, problem))?;
@@ -245,8 +249,15 @@ fn model_folder(folder: &Path, name: &str) -> Result<std::path::PathBuf, TrainEr
             return Ok(candidate);
         }
     }
+    let holds = |name: &str| folder.join(name).is_file() || folder.join("model").join(name).is_file();
     let problem = if !folder.exists() {
         "there is no such folder".to_owned()
+    } else if folder.is_file() {
+        "this is a file, the folder of a model is needed".to_owned()
+    } else if name == TOKENIZER_FILE && holds(GENERATOR_FILE) {
+        format!("this is a generator, a tokenizer is needed; the generator's own is in its folder {TOKENIZER_FOLDER}/")
+    } else if name == GENERATOR_FILE && holds(TOKENIZER_FILE) {
+        "this is a tokenizer, a generator is needed; `smalti train` trains one on its codes".to_owned()
     } else if folder.join("config.toml").is_file() {
         "the run is not finished, it has no model yet".to_owned()
     } else {

@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use smalti_data::{Batch, BatchConfig, Batches, Dataset, Image, ImageSource, Visits};
 use smalti_models::autoencoder::{Autoencoder, Reconstruction};
 use smalti_nn::{Init, Noise};
-use smalti_quantize::{NamedLoss, UpdateReport};
+use smalti_quantize::{NamedLoss, QuantizeError, UpdateReport};
 
 use crate::checkpoint::Learner;
 use crate::config::TokenizerRun;
@@ -22,7 +22,7 @@ use crate::journal::Measures;
 use crate::loss::weigh;
 use crate::observer::{Observer, Silent};
 use crate::samples::{save_grid, to_images, to_tensor};
-use crate::trainer::{Stage, read_losses};
+use crate::trainer::{Progress, Stage, read_losses};
 
 /// The kind that checkpoints of this stage carry.
 pub const KIND: &str = "tokenizer";
@@ -48,6 +48,9 @@ impl TokenizerStage {
     /// # Errors
     /// When the configuration is invalid.
     pub fn new(config: &TokenizerRun, train: Dataset, eval: Vec<Image>, device: &Device) -> Result<Self, TrainError> {
+        if let Some(image) = eval.first() {
+            require_whole_positions((image.width(), image.height()), config.model.factor(), "eval")?;
+        }
         let device = device.clone().autodiff();
         let model = config.model.build(&mut Init::new(&device, config.seed))?;
         let learner = Learner::new(model, config.optimizer.clone(), config.training.average);
@@ -98,8 +101,11 @@ impl TokenizerStage {
 
     /// Forward and backward of one batch; its share of the step's gradient.
     fn backward(&mut self, batch: Batch, step: u64, noise: &mut Noise) -> Result<(Gradients, Measures, UpdateReport), TrainError> {
+        let [_, _, height, width] = batch.shape;
+        require_whole_positions((width, height), self.config.model.factor(), "train")?;
         let images = Tensor::from_data(TensorData::new(batch.images, batch.shape), &self.device);
-        let (result, report) = self.learner.model_mut().reconstruct_and_update(images.clone(), noise)?;
+        let result = self.learner.model_mut().reconstruct_and_update(images.clone(), noise);
+        let (result, report) = result.map_err(|error| diverged(error, step))?;
         let losses = self.losses(images, result);
         let (total, losses) = weigh(losses, &self.config.losses)?;
         let measures = read_losses(&losses, step)?;
@@ -162,14 +168,13 @@ impl Stage for TokenizerStage {
         Ok(measures)
     }
 
-    fn save(&self, folder: &Path, step: u64, keep: usize) -> Result<PathBuf, TrainError> {
-        self.learner.save(folder, KIND, step, keep)
+    fn save(&self, folder: &Path, progress: &Progress, keep: usize) -> Result<PathBuf, TrainError> {
+        self.learner.save(folder, KIND, progress, keep)
     }
 
-    fn restore(&mut self, path: &Path) -> Result<u64, TrainError> {
-        let step = self.learner.restore(path, KIND, &self.device)?;
+    fn restore(&mut self, path: &Path) -> Result<Progress, TrainError> {
         self.batches = None;
-        Ok(step)
+        self.learner.restore(path, KIND, &self.device)
     }
 }
 
@@ -187,10 +192,44 @@ fn warn_of_collapse(evaluation: &Evaluation, observer: &mut dyn Observer) {
     }
 }
 
+/// Latents that are not finite have no codes: the network has diverged before a loss could.
+fn diverged(error: QuantizeError, step: u64) -> TrainError {
+    match error {
+        QuantizeError::NonFinite => {
+            TrainError::NonFinite { term: "the encoder's output".into(), value: f32::NAN, step, kept: String::new() }
+        }
+        other => other.into(),
+    }
+}
+
+/// Refuses images that the network would not give back at their own size.
+pub(crate) fn require_whole_positions((width, height): (usize, usize), factor: usize, part: &str) -> Result<(), TrainError> {
+    if width.is_multiple_of(factor) && height.is_multiple_of(factor) {
+        return Ok(());
+    }
+    Err(TrainError::Config(vec![format!(
+        "data.preprocess.{part}: images of {width}x{height} pixels are no multiple of the network's factor {factor}; end with a crop to such a size"
+    )]))
+}
+
 /// Every image of a data set after fixed preprocessing, decoded once.
 ///
 /// # Errors
-/// When an image cannot be read.
+/// When an image cannot be read, or they differ in size.
 pub fn prepared(dataset: &Dataset, preprocess: &smalti_data::Preprocess) -> Result<Vec<Image>, TrainError> {
-    (0..dataset.len()).map(|i| Ok(preprocess.apply_fixed(&dataset.image(i)?)?)).collect()
+    let all = (0..dataset.len()).map(|i| Ok(preprocess.apply_fixed(&dataset.image(i)?)?));
+    let all: Vec<Image> = all.collect::<Result<_, TrainError>>()?;
+    require_one_size(&all, |i| dataset.name(i).into_owned())?;
+    Ok(all)
+}
+
+/// Refuses images that cannot stand in one batch.
+pub(crate) fn require_one_size(images: &[Image], name: impl Fn(usize) -> String) -> Result<(), TrainError> {
+    let size = |image: &Image| (image.width(), image.height());
+    let Some(other) = images.iter().position(|image| size(image) != size(&images[0])) else { return Ok(()) };
+    let ((w, h), (ow, oh)) = (size(&images[0]), size(&images[other]));
+    Err(TrainError::Config(vec![format!(
+        "data.preprocess.eval: {} becomes {ow}x{oh} pixels, {} {w}x{h}; end with a crop, for example {{ kind = \"center_crop\", size = 32 }}",
+        name(other), name(0)
+    )]))
 }

@@ -11,6 +11,7 @@ use crate::error::TrainError;
 use crate::model_dir::TokenizerModel;
 use crate::observer::Observer;
 use crate::samples::to_tensor;
+use crate::tokenizer::{require_one_size, require_whole_positions};
 
 /// How a data set becomes codes.
 #[derive(Clone, Debug)]
@@ -28,7 +29,7 @@ pub struct TokenizeConfig {
 /// Writes the codes (and latents) of a data set to the token cache at `path`.
 ///
 /// # Errors
-/// When an image cannot be read, or the cache not written.
+/// When an image cannot be read, the cache cannot be written, or the observer asks to stop.
 pub fn tokenize(
     tokenizer: &TokenizerModel,
     dataset: &Dataset,
@@ -44,8 +45,13 @@ pub fn tokenize(
     observer.begin("tokenizing", "image", (dataset.len() * views) as u64);
     let indices: Vec<usize> = (0..dataset.len()).collect();
     for (i, batch) in indices.chunks(config.batch_size).enumerate() {
+        if observer.stop_requested() {
+            return Err(TrainError::Stopped);
+        }
         let images = batch.iter().map(|&index| view(dataset, index, config));
         let images: Vec<Image> = images.collect::<Result<Vec<_>, TrainError>>()?.into_iter().flatten().collect();
+        require_one_size(&images, |i| dataset.name(batch[i / views]).into_owned())?;
+        require_whole_positions((images[0].width(), images[0].height()), network.config().factor(), "eval")?;
         let latents = network.latents(to_tensor(&images, &device), None);
         let codes = network.quantizer().encode(latents.clone())?;
         // On the code grid, which is coarser than the latents' where those are folded.

@@ -32,13 +32,13 @@ pub trait Stage {
     ///
     /// # Errors
     /// When it cannot be written.
-    fn save(&self, folder: &Path, step: u64, keep: usize) -> Result<PathBuf, TrainError>;
+    fn save(&self, folder: &Path, progress: &Progress, keep: usize) -> Result<PathBuf, TrainError>;
 
-    /// Takes over a checkpoint and returns its step.
+    /// Takes over a checkpoint and returns how far the run had come.
     ///
     /// # Errors
     /// When it does not fit.
-    fn restore(&mut self, path: &Path) -> Result<u64, TrainError>;
+    fn restore(&mut self, path: &Path) -> Result<Progress, TrainError>;
 }
 
 /// Where a run keeps its files.
@@ -107,28 +107,28 @@ pub fn drive(
     observer: &mut dyn Observer,
 ) -> Result<Finish, TrainError> {
     let (plan, schedule) = (config.training(), config.schedule());
-    let mut step = resume(stage, folder, observer)?;
-    let mut journal = Journal::open(&folder.journal(), step)?;
+    let mut progress = resume(stage, folder, observer)?;
+    let mut journal = Journal::open(&folder.journal(), progress.step)?;
     observer.begin(stage.phase(), "step", plan.steps);
-    observer.advance(step, "");
-    let mut window = Window::default();
-    while step < plan.steps {
+    observer.advance(progress.step, "");
+    while progress.step < plan.steps {
         if observer.stop_requested() {
-            let checkpoint = stage.save(&folder.checkpoints(), step, plan.keep_checkpoints)?;
+            let checkpoint = stage.save(&folder.checkpoints(), &progress, plan.keep_checkpoints)?;
             observer.end();
-            return Ok(Finish::Stopped { step, checkpoint });
+            return Ok(Finish::Stopped { step: progress.step, checkpoint });
         }
-        let factor = schedule.factor(step, plan.steps);
-        let measures = stage.step(step, factor).map_err(|error| name_checkpoint(error, folder))?;
-        step += 1;
-        window.add(measures);
+        let factor = schedule.factor(progress.step, plan.steps);
+        let measures = stage.step(progress.step, factor).map_err(|error| name_checkpoint(error, folder))?;
+        progress.step += 1;
+        progress.window.add(measures);
+        let step = progress.step;
         if step.is_multiple_of(plan.log_every) || step == plan.steps {
-            let mut means = window.take();
+            let mut means = progress.window.take();
             means.push(("learning_rate_factor".into(), factor));
             journal.write(step, "train", &means)?;
             observer.advance(step, &summary(&means));
         }
-        look(stage, plan, folder, &mut journal, step, observer)?;
+        look(stage, plan, folder, &mut journal, &progress, observer)?;
     }
     observer.end();
     Ok(Finish::Complete)
@@ -140,36 +140,46 @@ fn look(
     plan: &TrainingConfig,
     folder: &RunFolder,
     journal: &mut Journal,
-    step: u64,
+    progress: &Progress,
     observer: &mut dyn Observer,
 ) -> Result<(), TrainError> {
+    let step = progress.step;
     let last = step == plan.steps;
     if last || step.is_multiple_of(plan.evaluate_every) {
         let measures = stage.evaluate(step, &folder.samples(), observer)?;
         journal.write(step, "eval", &measures)?;
     }
     if last || step.is_multiple_of(plan.checkpoint_every) {
-        stage.save(&folder.checkpoints(), step, plan.keep_checkpoints)?;
+        stage.save(&folder.checkpoints(), progress, plan.keep_checkpoints)?;
     }
     Ok(())
 }
 
-fn resume(stage: &mut dyn Stage, folder: &RunFolder, observer: &mut dyn Observer) -> Result<u64, TrainError> {
+fn resume(stage: &mut dyn Stage, folder: &RunFolder, observer: &mut dyn Observer) -> Result<Progress, TrainError> {
     match checkpoint::list(&folder.checkpoints())?.pop() {
         Some((_, path)) => {
-            let step = stage.restore(&path)?;
-            observer.note(&format!("resuming after step {step} from {}", path.display()));
-            Ok(step)
+            let progress = stage.restore(&path)?;
+            observer.note(&format!("resuming after step {} from {}", progress.step, path.display()));
+            Ok(progress)
         }
-        None => Ok(0),
+        None => Ok(Progress::default()),
     }
 }
 
-/// Means of the measures since the last line of the journal.
-#[derive(Default)]
-struct Window {
+/// How far a run has come.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// Steps taken.
+    pub step: u64,
+    /// What the next line of the journal will be the mean of.
+    pub window: Window,
+}
+
+/// Sums of the measures since the last line of the journal.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Window {
     sums: Measures,
-    count: usize,
+    count: u64,
 }
 
 impl Window {
@@ -182,6 +192,24 @@ impl Window {
             }
         }
         self.count += 1;
+    }
+
+    /// As text, every number with all its bits.
+    pub(crate) fn to_text(&self) -> String {
+        let sums: Vec<(&str, u64)> = self.sums.iter().map(|(name, sum)| (name.as_str(), sum.to_bits())).collect();
+        serde_json::json!({"count": self.count, "sums": sums}).to_string()
+    }
+
+    /// What [`to_text`](Self::to_text) wrote.
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        #[derive(serde::Deserialize)]
+        struct Stored {
+            count: u64,
+            sums: Vec<(String, u64)>,
+        }
+        let Stored { count, sums } = serde_json::from_str(text).ok()?;
+        let sums = sums.into_iter().map(|(name, bits)| (name, f64::from_bits(bits))).collect();
+        Some(Self { sums, count })
     }
 
     fn take(&mut self) -> Measures {
@@ -217,11 +245,28 @@ fn name_checkpoint(error: TrainError, folder: &RunFolder) -> TrainError {
         TrainError::NonFinite { term, value, step, .. } => {
             let newest = checkpoint::list(&folder.checkpoints()).ok().and_then(|mut all| all.pop());
             let kept = match newest {
-                Some((_, path)) => format!("the last good state is {}", path.display()),
+                Some((_, path)) => format!("the newest checkpoint is {}", path.display()),
                 None => "no checkpoint was written before".into(),
             };
             TrainError::NonFinite { term, value, step, kept }
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_survives_a_checkpoint_with_every_bit() {
+        let mut window = Window::default();
+        for value in [0.1, 1.0 / 3.0, 1e-300] {
+            window.add(vec![("loss".into(), value), ("norm".into(), -value)]);
+        }
+        assert_eq!(Window::from_text(&window.to_text()), Some(window.clone()));
+        assert_eq!(window.take()[0].1, (0.1 + 1.0 / 3.0 + 1e-300) / 3.0);
+        assert_eq!(window, Window::default());
+        assert_eq!(Window::from_text("{\"count\": 1"), None);
     }
 }

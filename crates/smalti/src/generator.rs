@@ -78,17 +78,22 @@ impl Generator {
         watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Image>, TrainError> {
         let network = &self.model.tokenizer.network;
-        let codes = network.encode(smalti_train::samples::to_tensor(std::slice::from_ref(image), &self.device))?;
-        let config = self.model.network.config();
-        let [_, depth, height, width] = codes.dims();
-        if [height, width] != [config.height, config.width] {
-            let factor = network.config().factor();
-            let problem = format!(
+        let (config, factor) = (self.model.network.config(), network.config().factor());
+        let (needed, got) = ((config.width * factor, config.height * factor), (image.width(), image.height()));
+        if got != needed {
+            return Err(TrainError::Request(format!(
                 "an image of {}x{} pixels is needed to go on from, got {}x{}",
-                config.width * factor, config.height * factor, image.width(), image.height()
-            );
-            return Err(TrainError::Config(vec![problem]));
+                needed.0, needed.1, got.0, got.1
+            )));
         }
+        if row >= config.height {
+            return Err(TrainError::Request(format!(
+                "nothing is left to generate when {row} rows are kept: the code map has {} rows",
+                config.height
+            )));
+        }
+        let codes = network.encode(smalti_train::samples::to_tensor(std::slice::from_ref(image), &self.device))?;
+        let [_, depth, height, width] = codes.dims();
         let repeated = codes.values().repeat(request.count);
         let codes = Codes::from_values(&repeated, [request.count, depth, height, width], &self.device);
         self.run(request, Some(Prefix { codes, row, column: 0 }), watch)
@@ -122,7 +127,7 @@ impl Generator {
     }
 
     fn conditions(&self, request: &Request) -> Result<Conditions, TrainError> {
-        let refuse = |problem: String| Err(TrainError::Config(vec![problem]));
+        let refuse = |problem: String| Err(TrainError::Request(problem));
         match (&self.model.network.config().condition, &request.class) {
             (Condition::Unconditional {}, None) => Ok(Conditions::Unconditional(request.count)),
             (Condition::Unconditional {}, Some(class)) => {

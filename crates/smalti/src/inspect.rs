@@ -4,7 +4,7 @@ use std::path::Path;
 
 use smalti_data::{TokenCache, TokenFile};
 use smalti_train::error::TrainError;
-use smalti_train::model_dir::{GENERATOR_FILE, TOKENIZER_FILE, short};
+use smalti_train::model_dir::{GENERATOR_FILE, TOKENIZER_FILE, WEIGHTS_FILE, short};
 use smalti_train::{checkpoint, journal};
 
 /// A heading and lines of name and value.
@@ -115,6 +115,11 @@ fn inspect_file(path: &Path) -> Result<Description, TrainError> {
     }
     if let Some((kind, step)) = checkpoint::describe(path)? {
         return Ok(Description::new("checkpoint").fact("of a", kind).fact("step", step));
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    if path.ends_with(WEIGHTS_FILE) && [TOKENIZER_FILE, GENERATOR_FILE].iter().any(|name| folder.join(name).is_file()) {
+        let problem = format!("these are the weights of a model; inspect its folder {}", folder.display());
+        return Err(TrainError::Layout { path: path.into(), problem });
     }
     // Say what is wrong with it as the kind that it most likely is.
     Err(TokenFile::read(path).map(|_| ()).expect_err("it was not readable above").into())

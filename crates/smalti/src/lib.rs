@@ -29,7 +29,7 @@ pub use inspect::{Description, inspect};
 pub use smalti_data::{
     self as data, DataError, DatasetConfig, Image, LoadReport, OpenOptions, TokenFile, TokenFileError,
 };
-pub use smalti_models::generators::rq_transformer::Progress;
+pub use smalti_models::generators::rq_transformer::{GenerateError, Progress};
 pub use smalti_models::generators::sampling::{PerDepth, SamplingConfig};
 pub use smalti_train::config::RunConfig;
 pub use smalti_train::evaluation::{DepthReport, Evaluation};

@@ -8,6 +8,7 @@ use smalti::{DatasetConfig, Evaluation, Observer, OpenOptions, Tokenizer};
 use super::table;
 use crate::arguments::EvaluateOptions;
 use crate::device::DeviceChoice;
+use crate::hints::Misuse;
 use crate::terminal::Terminal;
 
 pub(crate) fn run(options: &EvaluateOptions, device: &DeviceChoice, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
@@ -36,6 +37,9 @@ fn open(options: &EvaluateOptions, terminal: &mut Terminal) -> anyhow::Result<Ve
     let mut datasets = Vec::new();
     for path in &options.images {
         let is_archive = path.is_file() && path.to_string_lossy().contains(".tar");
+        if path.is_file() && !is_archive {
+            anyhow::bail!(Misuse(format!("{} is neither a folder of images nor a tar archive", path.display())));
+        }
         let source = match is_archive {
             true => DatasetConfig::Shards { path: path.clone(), classes: Vec::new() },
             false => DatasetConfig::Folder { path: path.clone() },

@@ -21,8 +21,12 @@ pub(crate) fn run(options: &GenerateOptions, device: &DeviceChoice, terminal: &m
         batch_size: options.batch_size as usize,
     };
     let positions = generator.model().network.config().positions();
-    terminal.begin("generating", "position", (request.count * positions) as u64);
+    let mut begun = false;
     let mut watch = |progress: smalti::Progress| {
+        // Only now is it known that nothing is wrong with the request.
+        if !std::mem::replace(&mut begun, true) {
+            terminal.begin("generating", "position", (request.count * positions) as u64);
+        }
         terminal.advance(progress.done as u64, "");
         if terminal.stop_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };

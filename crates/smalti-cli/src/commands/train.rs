@@ -11,22 +11,16 @@ use crate::hints::Misuse;
 use crate::terminal::Terminal;
 
 pub(crate) fn run(options: &TrainOptions, device: &DeviceChoice, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
-    let (mut config, folder) = match (&options.resume, &options.config) {
-        (Some(run), _) => (resumed(run, &options.settings)?, run.clone()),
+    let (config, folder) = match (&options.resume, &options.config) {
+        (Some(run), _) => (strict(resumed(run, &options.settings)?, options.strict), run.clone()),
         (None, Some(path)) => {
-            let config = RunConfig::read(path, &options.settings)?;
+            let config = strict(RunConfig::read(path, &options.settings)?, options.strict);
             let folder = options.out.clone().unwrap_or_else(|| default_folder(path));
             refuse_other_run(&folder, &config)?;
             (config, folder)
         }
         (None, None) => unreachable!("clap asks for one of the two"),
     };
-    if options.strict {
-        match &mut config {
-            RunConfig::Tokenizer(run) => run.data.strict = true,
-            RunConfig::Generator(run) => run.data.strict = true,
-        }
-    }
     let device = device.open()?;
     match smalti::train(&config, &folder, &device, terminal)? {
         RunOutcome::Finished(model) => {
@@ -45,6 +39,16 @@ pub(crate) fn run(options: &TrainOptions, device: &DeviceChoice, terminal: &mut 
     }
 }
 
+/// The configuration with `--strict` in it, where it was given.
+fn strict(mut config: RunConfig, strict: bool) -> RunConfig {
+    let data = match &mut config {
+        RunConfig::Tokenizer(run) => &mut run.data,
+        RunConfig::Generator(run) => &mut run.data,
+    };
+    data.strict |= strict;
+    config
+}
+
 fn resumed(run: &Path, settings: &[String]) -> anyhow::Result<RunConfig> {
     let config = run.join("config.toml");
     if !config.is_file() {
@@ -58,11 +62,12 @@ fn default_folder(config: &Path) -> PathBuf {
     Path::new("runs").join(config.file_stem().unwrap_or(config.as_os_str()))
 }
 
-/// A folder with a run of another configuration is not written over.
+/// A folder with a run of another configuration is not written over, once there is something to lose.
 fn refuse_other_run(folder: &Path, config: &RunConfig) -> anyhow::Result<()> {
     let path = folder.join("config.toml");
     let Ok(existing) = std::fs::read_to_string(&path) else { return Ok(()) };
-    if existing == config.to_toml() {
+    let begun = ["checkpoints", "model"].iter().any(|part| folder.join(part).exists());
+    if existing == config.to_toml() || !begun {
         return Ok(());
     }
     anyhow::bail!(Misuse(format!(

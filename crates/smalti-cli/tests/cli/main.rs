@@ -1,0 +1,13 @@
+//! The command line as a user meets it: what it prints, what it leaves behind, and what it says when
+//! something is wrong.
+
+mod convert;
+mod damage;
+mod evaluate;
+mod generate;
+mod help;
+mod images;
+mod inspect;
+mod interruptions;
+mod support;
+mod training;

@@ -1,0 +1,6 @@
+//! Training as a whole, at a size that takes seconds.
+
+mod failure;
+mod learning;
+mod resume;
+mod support;

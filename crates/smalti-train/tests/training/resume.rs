@@ -1,0 +1,113 @@
+//! A run that was interrupted and resumed leaves the same files, bit for bit, as one that was not.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use smalti_train::{RunConfig, RunOutcome, TrainError, train};
+
+use crate::support::{StopAfter, files, generator, run, tokenizer};
+
+/// What could get lost between two halves of a run is on: summed gradients, averaged weights, dropout,
+/// random preprocessing, journal lines and checkpoints that do not fall on the same steps.
+const TOKENIZER: [&str; 10] = [
+    "training.steps=9",
+    "training.batch_size=3",
+    "training.accumulate=2",
+    "training.log_every=2",
+    "training.evaluate_every=4",
+    "training.checkpoint_every=3",
+    "training.average={decay = 0.9}",
+    "model.network.dropout=0.1",
+    "model.quantizer.learning={revival = {kind = 'unused', patience = 2}}",
+    "data.preprocess.train=[{kind = 'horizontal_flip', probability = 0.5}]",
+];
+
+const GENERATOR: [&str; 10] = [
+    "training.steps=9",
+    "training.batch_size=3",
+    "training.accumulate=2",
+    "training.log_every=2",
+    "training.evaluate_every=4",
+    "training.checkpoint_every=3",
+    "training.average={decay = 0.9}",
+    "mirror=true",
+    "targets={kind = 'soft', temperature = 0.5, stochastic = true}",
+    "model.body.residual_dropout=0.1",
+];
+
+/// Runs in pieces of `steps` steps.
+fn run_in_pieces(config: &RunConfig, folder: &Path, steps: u64) {
+    let mut pieces = 1;
+    while let RunOutcome::Stopped { step, checkpoint } =
+        train(config, folder, &Device::flex(), &mut StopAfter::steps(steps)).unwrap()
+    {
+        assert_eq!(step, pieces * steps);
+        assert!(checkpoint.is_file());
+        pieces += 1;
+    }
+    assert_eq!(pieces, config.training().steps.div_ceil(steps));
+}
+
+fn assert_same_files(whole: &Path, pieces: &Path) {
+    let (whole, pieces) = (files(whole), files(pieces));
+    assert_eq!(whole.keys().collect::<Vec<_>>(), pieces.keys().collect::<Vec<_>>());
+    for (path, bytes) in &whole {
+        assert!(*bytes == pieces[path], "{} differs", path.display());
+    }
+}
+
+#[test]
+fn an_interrupted_tokenizer_run_equals_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = tokenizer(&TOKENIZER);
+    let whole = folder.path().join("whole");
+    run(&config, &whole).unwrap();
+    assert!(whole.join("checkpoints/step-00000006.safetensors").is_file());
+    for steps in [5, 1] {
+        let pieces = folder.path().join(format!("pieces-{steps}"));
+        run_in_pieces(&config, &pieces, steps);
+        if steps == 1 {
+            // Every step left a checkpoint; the newest two are those of the last steps.
+            std::fs::remove_file(pieces.join("checkpoints/step-00000008.safetensors")).unwrap();
+            let sixth = "checkpoints/step-00000006.safetensors";
+            std::fs::copy(whole.join(sixth), pieces.join(sixth)).unwrap();
+        }
+        assert_same_files(&whole, &pieces);
+    }
+}
+
+#[test]
+fn an_interrupted_generator_run_equals_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage_one = folder.path().join("tokenizer");
+    run(&tokenizer(&[]), &stage_one).unwrap();
+    let config = generator(&stage_one, &GENERATOR);
+    let (whole, pieces) = (folder.path().join("whole"), folder.path().join("pieces"));
+    run(&config, &whole).unwrap();
+    run_in_pieces(&config, &pieces, 5);
+    assert_same_files(&whole, &pieces);
+}
+
+#[test]
+fn a_stop_while_tokenizing_leaves_no_half_cache() {
+    /// Asks to stop whenever asked.
+    struct Stop;
+    impl smalti_train::Observer for Stop {
+        fn begin(&mut self, _phase: &str, _unit: &'static str, _steps: u64) {}
+        fn advance(&mut self, _done: u64, _note: &str) {}
+        fn end(&mut self) {}
+        fn note(&mut self, _text: &str) {}
+        fn warn(&mut self, _text: &str) {}
+        fn stop_requested(&self) -> bool {
+            true
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (stage_one, stage_two) = (folder.path().join("tokenizer"), folder.path().join("generator"));
+    run(&tokenizer(&[]), &stage_one).unwrap();
+    let config = generator(&stage_one, &[]);
+    let result = train(&config, &stage_two, &Device::flex(), &mut Stop);
+    assert!(matches!(result, Err(TrainError::Stopped)), "{result:?}");
+    assert_eq!(files(&stage_two).keys().map(|path| path.to_str().unwrap()).collect::<Vec<_>>(), ["config.toml"]);
+    assert!(matches!(run(&config, &stage_two).unwrap(), RunOutcome::Finished(_)));
+}
