@@ -27,7 +27,12 @@ impl FromStr for DeviceChoice {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, index) = match text.split_once(':') {
-            Some((name, index)) => (name, index.parse().map_err(|_| format!("{index:?} is not the number of a device"))?),
+            Some((name, index)) => (
+                name,
+                index
+                    .parse()
+                    .map_err(|_| format!("{index:?} is not the number of a device"))?,
+            ),
             None => (text, 0),
         };
         match name {
@@ -35,7 +40,9 @@ impl FromStr for DeviceChoice {
             "cpu" => Ok(Self::Cpu),
             _ => match INTERFACES.into_iter().find(|interface| *interface == name) {
                 Some(interface) => Ok(Self::Gpu { interface, index }),
-                None => Err(format!("expected auto, cpu, cuda:N, rocm:N, vulkan:N or metal, got {text:?}")),
+                None => Err(format!(
+                    "expected auto, cpu, cuda:N, rocm:N, vulkan:N or metal, got {text:?}"
+                )),
             },
         }
     }
@@ -46,12 +53,20 @@ impl DeviceChoice {
     pub(crate) fn open(&self) -> anyhow::Result<Device> {
         match self {
             Self::Cpu => Ok(Device::flex()),
-            Self::Auto => Ok(compiled().into_iter().find_map(|(_, open)| open(0)).unwrap_or_else(Device::flex)),
+            Self::Auto => Ok(compiled()
+                .into_iter()
+                .find_map(|(_, open)| open(0))
+                .unwrap_or_else(Device::flex)),
             Self::Gpu { interface, index } => {
-                let Some((_, open)) = compiled().into_iter().find(|(name, _)| name == interface) else {
-                    anyhow::bail!("this program was built without {interface}; build it with `cargo build --release --features {interface}`");
+                let Some((_, open)) = compiled().into_iter().find(|(name, _)| name == interface)
+                else {
+                    anyhow::bail!(
+                        "this program was built without {interface}; build it with `cargo build --release --features {interface}`"
+                    );
                 };
-                open(*index).ok_or_else(|| anyhow::anyhow!("no {interface} device with the number {index} was found"))
+                open(*index).ok_or_else(|| {
+                    anyhow::anyhow!("no {interface} device with the number {index} was found")
+                })
             }
         }
     }
@@ -69,15 +84,24 @@ fn compiled() -> Vec<(&'static str, Open)> {
     #[cfg(feature = "rocm")]
     found.push(("rocm", |index| probe(move || Device::rocm(index))));
     #[cfg(feature = "vulkan")]
-    found.push(("vulkan", |index| probe(move || Device::vulkan(discrete(index)))));
+    found.push(("vulkan", |index| {
+        probe(move || Device::vulkan(discrete(index)))
+    }));
     #[cfg(feature = "metal")]
-    found.push(("metal", |index| probe(move || Device::metal(discrete(index)))));
+    found.push(("metal", |index| {
+        probe(move || Device::metal(discrete(index)))
+    }));
     found
 }
 
 /// A device that really answers. The engine panics where there is no driver, so the first touch is
 /// guarded and its message kept from the user.
-#[cfg(any(feature = "cuda", feature = "rocm", feature = "vulkan", feature = "metal"))]
+#[cfg(any(
+    feature = "cuda",
+    feature = "rocm",
+    feature = "vulkan",
+    feature = "metal"
+))]
 fn probe(open: impl Fn() -> Device + std::panic::UnwindSafe) -> Option<Device> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
@@ -104,8 +128,20 @@ mod tests {
     #[test]
     fn names_are_read_as_written_in_the_help() {
         assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
-        assert_eq!("cuda:2".parse(), Ok(DeviceChoice::Gpu { interface: "cuda", index: 2 }));
-        assert_eq!("vulkan".parse(), Ok(DeviceChoice::Gpu { interface: "vulkan", index: 0 }));
+        assert_eq!(
+            "cuda:2".parse(),
+            Ok(DeviceChoice::Gpu {
+                interface: "cuda",
+                index: 2
+            })
+        );
+        assert_eq!(
+            "vulkan".parse(),
+            Ok(DeviceChoice::Gpu {
+                interface: "vulkan",
+                index: 0
+            })
+        );
         assert!("tpu".parse::<DeviceChoice>().unwrap_err().contains("tpu"));
         assert!("cuda:x".parse::<DeviceChoice>().is_err());
     }

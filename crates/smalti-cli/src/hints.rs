@@ -21,9 +21,9 @@ impl std::error::Error for Misuse {}
 
 /// 2 where the command or a configuration is wrong, 1 where the work failed.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
-    let wrong = error.chain().any(|cause| {
-        cause.is::<Misuse>() || cause.downcast_ref::<Error>().is_some_and(is_misuse)
-    });
+    let wrong = error
+        .chain()
+        .any(|cause| cause.is::<Misuse>() || cause.downcast_ref::<Error>().is_some_and(is_misuse));
     if wrong { MISUSED } else { FAILED }
 }
 
@@ -71,16 +71,29 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
 
 fn of_error(error: &Error) -> Option<String> {
     let text = match error {
-        Error::ConfigSyntax { .. } | Error::Config(_) | Error::Autoencoder(_) | Error::Generator(_) => "configs/ has a commented file for every recipe",
-        Error::Layout { problem, .. } if problem.contains("not finished") => "go on with `smalti train --resume RUN`",
-        Error::Layout { problem, .. } if ["the folder has no", "neither a run", "no such folder"].iter().any(|part| problem.contains(part)) => {
+        Error::ConfigSyntax { .. }
+        | Error::Config(_)
+        | Error::Autoencoder(_)
+        | Error::Generator(_) => "configs/ has a commented file for every recipe",
+        Error::Layout { problem, .. } if problem.contains("not finished") => {
+            "go on with `smalti train --resume RUN`"
+        }
+        Error::Layout { problem, .. }
+            if ["the folder has no", "neither a run", "no such folder"]
+                .iter()
+                .any(|part| problem.contains(part)) =>
+        {
             "a model folder is what `smalti train` leaves in RUN/model, or `smalti demo` in smalti-demo/tokenizer/model"
         }
         Error::NonFinite { .. } => {
             "lower the learning rate or clip gradients, for example `smalti train --resume RUN --set optimizer.learning_rate=1e-4 --set optimizer.clip_norm=1.0`"
         }
-        Error::Checkpoint { .. } => "remove or move away the file to go on from the checkpoint before it",
-        Error::Stopped => "the same command goes on; what was tokenized completely is not tokenized again",
+        Error::Checkpoint { .. } => {
+            "remove or move away the file to go on from the checkpoint before it"
+        }
+        Error::Stopped => {
+            "the same command goes on; what was tokenized completely is not tokenized again"
+        }
         Error::Data(error) => return of_data(error),
         Error::Io { source, .. } => return of_io(source.kind()),
         _ => return None,
@@ -91,7 +104,9 @@ fn of_error(error: &Error) -> Option<String> {
 fn of_data(error: &DataError) -> Option<String> {
     match error {
         DataError::Io { source, .. } => of_io(source.kind()),
-        DataError::Broken { .. } => Some("without --strict broken files are named and skipped".into()),
+        DataError::Broken { .. } => {
+            Some("without --strict broken files are named and skipped".into())
+        }
         _ => None,
     }
 }

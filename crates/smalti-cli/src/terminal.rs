@@ -20,14 +20,22 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// No bars where stderr is no terminal; nothing but errors when `quiet`.
     pub(crate) fn new(quiet: bool, stop: Arc<AtomicBool>) -> Self {
-        Self { quiet, bars: !quiet && std::io::stderr().is_terminal(), stop, bar: None }
+        Self {
+            quiet,
+            bars: !quiet && std::io::stderr().is_terminal(),
+            stop,
+            bar: None,
+        }
     }
 
     /// Data for the caller.
     pub(crate) fn data(&self, text: &str) -> anyhow::Result<()> {
         let mut stdout = std::io::stdout().lock();
         // A reader that has seen enough (`| head`) is no failure.
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        match stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+        {
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
                 Err(anyhow::Error::new(error).context("cannot print the result"))
             }
@@ -75,7 +83,9 @@ impl Observer for Terminal {
             return;
         }
         let bar = ProgressBar::new(steps);
-        let template = format!("{{prefix}} {{wide_bar}} {{pos}}/{{len}} {unit}s  {{per_sec}}  {{eta}} left  {{msg}}");
+        let template = format!(
+            "{{prefix}} {{wide_bar}} {{pos}}/{{len}} {unit}s  {{per_sec}}  {{eta}} left  {{msg}}"
+        );
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }

@@ -23,7 +23,11 @@ impl Simd {
     /// The widest path this processor can run. Detected once.
     pub fn active() -> Self {
         static ACTIVE: OnceLock<Simd> = OnceLock::new();
-        *ACTIVE.get_or_init(|| *Self::available().last().expect("the portable path is always there"))
+        *ACTIVE.get_or_init(|| {
+            *Self::available()
+                .last()
+                .expect("the portable path is always there")
+        })
     }
 
     /// Every path this processor can run, narrowest first.

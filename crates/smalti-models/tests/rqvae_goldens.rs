@@ -19,7 +19,8 @@ struct Golden {
 
 impl Golden {
     fn open(case: &str) -> Self {
-        let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens")).join(case);
+        let folder =
+            PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens")).join(case);
         let bytes = std::fs::read(folder.join("tensors.safetensors")).unwrap();
         Self { folder, bytes }
     }
@@ -28,7 +29,13 @@ impl Golden {
         let file = SafeTensors::deserialize(&self.bytes).unwrap();
         let view = file.tensor(name).unwrap();
         assert_eq!(view.dtype(), Dtype::F32, "{name}");
-        let values = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let values = view
+            .data()
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect();
         (view.shape().to_vec(), values)
     }
 
@@ -37,8 +44,17 @@ impl Golden {
         let file = SafeTensors::deserialize(&self.bytes).unwrap();
         let view = file.tensor(name).unwrap();
         assert_eq!(view.dtype(), Dtype::I64, "{name}");
-        let ids: Vec<i32> = view.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as i32).collect();
-        let tensor = Tensor::<4, burn::tensor::Int>::from_data(TensorData::new(ids, Shape::from(view.shape().to_vec())), &Device::flex());
+        let ids: Vec<i32> = view
+            .data()
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|b| i64::from_le_bytes(*b) as i32)
+            .collect();
+        let tensor = Tensor::<4, burn::tensor::Int>::from_data(
+            TensorData::new(ids, Shape::from(view.shape().to_vec())),
+            &Device::flex(),
+        );
         Codes::new(tensor.permute([0, 3, 1, 2]))
     }
 
@@ -59,7 +75,8 @@ impl Golden {
     fn model(&self) -> (Autoencoder, published::PublishedRqVae) {
         let config = published::read_config(&self.folder.join("config.yaml")).unwrap();
         let mut init = Init::new(&Device::flex(), 0);
-        let model = published::load(&config.model, &self.folder.join("model.pt"), &mut init).unwrap();
+        let model =
+            published::load(&config.model, &self.folder.join("model.pt"), &mut init).unwrap();
         (model, config)
     }
 }
@@ -67,8 +84,15 @@ impl Golden {
 #[track_caller]
 fn close<const D: usize>(got: Tensor<D>, expected: Tensor<D>, what: &str) {
     assert_eq!(got.dims(), expected.dims(), "{what}");
-    for (i, (g, e)) in host_values(got).iter().zip(host_values(expected)).enumerate() {
-        assert!((g - e).abs() <= 2e-5 + 1e-4 * e.abs(), "{what}[{i}]: got {g}, expected {e}");
+    for (i, (g, e)) in host_values(got)
+        .iter()
+        .zip(host_values(expected))
+        .enumerate()
+    {
+        assert!(
+            (g - e).abs() <= 2e-5 + 1e-4 * e.abs(),
+            "{what}[{i}]: got {g}, expected {e}"
+        );
     }
 }
 
@@ -81,31 +105,78 @@ fn reconstructs_as_published(case: &str) {
     close(latents.clone(), golden.map("z_e"), "latents");
 
     let codes = golden.codes("codes");
-    assert_eq!(model.encode(images.clone()).unwrap().values(), codes.values());
+    assert_eq!(
+        model.encode(images.clone()).unwrap().values(),
+        codes.values()
+    );
 
     let quantizer = model.quantizer().as_residual().unwrap();
-    for (depth, sum) in quantizer.partial_sums(latents.clone()).unwrap().into_iter().enumerate() {
-        close(sum, golden.map(&format!("partial_sum_d{depth}")), "partial sum");
+    for (depth, sum) in quantizer
+        .partial_sums(latents.clone())
+        .unwrap()
+        .into_iter()
+        .enumerate()
+    {
+        close(
+            sum,
+            golden.map(&format!("partial_sum_d{depth}")),
+            "partial sum",
+        );
     }
-    close(quantizer.decode(&codes).unwrap(), golden.map("embed_code"), "embedded codes");
-    close(model.decode(&codes).unwrap(), golden.tensor("decode_code"), "decoded codes");
+    close(
+        quantizer.decode(&codes).unwrap(),
+        golden.map("embed_code"),
+        "embedded codes",
+    );
+    close(
+        model.decode(&codes).unwrap(),
+        golden.tensor("decode_code"),
+        "decoded codes",
+    );
     let images_of = |depths| model.images(quantizer.decode_depths(&codes, depths).unwrap(), None);
-    close(images_of(0..2), golden.tensor("partial_add1"), "first two depths");
-    close(images_of(1..2), golden.tensor("partial_select1"), "second depth alone");
+    close(
+        images_of(0..2),
+        golden.tensor("partial_add1"),
+        "first two depths",
+    );
+    close(
+        images_of(1..2),
+        golden.tensor("partial_select1"),
+        "second depth alone",
+    );
 
-    let result = model.reconstruct(images.clone(), &mut Noise::from_seed(0)).unwrap();
-    close(result.images.clone(), golden.tensor("recon"), "reconstruction");
+    let result = model
+        .reconstruct(images.clone(), &mut Noise::from_seed(0))
+        .unwrap();
+    close(
+        result.images.clone(),
+        golden.tensor("recon"),
+        "reconstruction",
+    );
     let difference = result.images - images;
-    let error = if config.absolute_error { difference.abs().mean() } else { difference.square().mean() };
-    let (error, commitment) = (host_values(error)[0], host_values(result.losses[0].1.clone())[0]);
+    let error = if config.absolute_error {
+        difference.abs().mean()
+    } else {
+        difference.square().mean()
+    };
+    let (error, commitment) = (
+        host_values(error)[0],
+        host_values(result.losses[0].1.clone())[0],
+    );
     assert_eq!(result.losses[0].0, "commitment");
     for (got, name) in [
         (error, "loss_recon"),
         (commitment, "loss_latent"),
-        (error + config.commitment_weight as f32 * commitment, "loss_total"),
+        (
+            error + config.commitment_weight as f32 * commitment,
+            "loss_total",
+        ),
     ] {
         let expected = golden.number(name);
-        assert!((got - expected).abs() <= 1e-5 * expected.abs(), "{name}: got {got}, expected {expected}");
+        assert!(
+            (got - expected).abs() <= 1e-5 * expected.abs(),
+            "{name}: got {got}, expected {expected}"
+        );
     }
 }
 
@@ -132,7 +203,10 @@ fn soft_codes_are_the_published_distributions() {
     let [rows, columns, depth, size] = expected.dims();
     for (d, targets) in soft.targets.into_iter().enumerate().take(depth) {
         let got = targets.narrow(0, 0, rows * columns);
-        let expected = expected.clone().narrow(2, d, 1).reshape([rows * columns, size]);
+        let expected = expected
+            .clone()
+            .narrow(2, d, 1)
+            .reshape([rows * columns, size]);
         close(got, expected, "soft targets");
     }
 }
@@ -140,8 +214,15 @@ fn soft_codes_are_the_published_distributions() {
 #[test]
 fn weights_of_another_model_are_refused_with_their_names() {
     let golden = Golden::open("rqvae_stage1");
-    let config = published::read_config(&Golden::open("rqvae_stage1_nonshared").folder.join("config.yaml")).unwrap();
+    let config = published::read_config(
+        &Golden::open("rqvae_stage1_nonshared")
+            .folder
+            .join("config.yaml"),
+    )
+    .unwrap();
     let mut init = Init::new(&Device::flex(), 0);
-    let error = published::load(&config.model, &golden.folder.join("model.pt"), &mut init).unwrap_err().to_string();
+    let error = published::load(&config.model, &golden.folder.join("model.pt"), &mut init)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("shape of encoder.down.0.block.0.conv1.weight: expected [64, 32, 3, 3], got [32, 32, 3, 3]"), "{error}");
 }

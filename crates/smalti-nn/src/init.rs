@@ -17,7 +17,10 @@ impl Init {
     ///
     /// On an autodiff device the parameters are tracked.
     pub fn new(device: &Device, seed: u64) -> Self {
-        Self { device: device.clone(), noise: Noise::from_seed(seed) }
+        Self {
+            device: device.clone(),
+            noise: Noise::from_seed(seed),
+        }
     }
 
     /// The device parameters are made on.
@@ -26,7 +29,11 @@ impl Init {
     }
 
     /// Normal numbers with mean 0 and the given standard deviation.
-    pub fn normal<const D: usize>(&mut self, shape: [usize; D], deviation: f32) -> Param<Tensor<D>> {
+    pub fn normal<const D: usize>(
+        &mut self,
+        shape: [usize; D],
+        deviation: f32,
+    ) -> Param<Tensor<D>> {
         let mut values = self.noise.normal_values(shape.iter().product());
         values.iter_mut().for_each(|v| *v *= deviation);
         self.given(shape, values)
@@ -35,7 +42,9 @@ impl Init {
     /// Numbers uniform in [−bound, bound).
     pub fn uniform<const D: usize>(&mut self, shape: [usize; D], bound: f32) -> Param<Tensor<D>> {
         let mut values = self.noise.uniform_values(shape.iter().product());
-        values.iter_mut().for_each(|v| *v = (2.0 * *v - 1.0) * bound);
+        values
+            .iter_mut()
+            .for_each(|v| *v = (2.0 * *v - 1.0) * bound);
         self.given(shape, values)
     }
 
@@ -53,7 +62,11 @@ impl Init {
     /// The given numbers.
     pub fn given<const D: usize>(&self, shape: [usize; D], values: Vec<f32>) -> Param<Tensor<D>> {
         let tensor = Tensor::from_data(TensorData::new(values, Shape::from(shape)), &self.device);
-        let tensor = if self.device.is_autodiff() { tensor.require_grad() } else { tensor };
+        let tensor = if self.device.is_autodiff() {
+            tensor.require_grad()
+        } else {
+            tensor
+        };
         Param::initialized(ParamId::new(), tensor)
     }
 

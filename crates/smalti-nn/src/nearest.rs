@@ -31,7 +31,11 @@ pub fn nearest_codes(vectors: Tensor<2>, codes: Tensor<2>) -> Result<Tensor<1, I
         return Ok(id_tensor(&ids, [count], &device));
     }
     let finite = |t: &Tensor<2>| t.clone().abs().max().into_scalar::<f32>().is_finite();
-    if finite(&vectors) && finite(&codes) { Ok(composed(vectors, codes)) } else { Err(NonFinite) }
+    if finite(&vectors) && finite(&codes) {
+        Ok(composed(vectors, codes))
+    } else {
+        Err(NonFinite)
+    }
 }
 
 /// [`nearest_codes`] of rows on the host, all of which must be finite.
@@ -70,15 +74,25 @@ fn composed(vectors: Tensor<2>, codes: Tensor<2>) -> Tensor<1, Int> {
 }
 
 /// Host integers as a tensor of ids.
-pub fn id_tensor<const D: usize>(ids: &[u32], shape: [usize; D], device: &Device) -> Tensor<D, Int> {
+pub fn id_tensor<const D: usize>(
+    ids: &[u32],
+    shape: [usize; D],
+    device: &Device,
+) -> Tensor<D, Int> {
     let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
     Tensor::from_data(TensorData::new(ids, shape), device)
 }
 
 /// A tensor of ids on the host.
 pub fn id_values<const D: usize>(ids: Tensor<D, Int>) -> Vec<u32> {
-    let ids: Vec<i64> = ids.into_data().convert::<i64>().try_into_vec().expect("converted just now");
-    ids.into_iter().map(|id| u32::try_from(id).expect("ids are not negative")).collect()
+    let ids: Vec<i64> = ids
+        .into_data()
+        .convert::<i64>()
+        .try_into_vec()
+        .expect("converted just now");
+    ids.into_iter()
+        .map(|id| u32::try_from(id).expect("ids are not negative"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -100,6 +114,9 @@ mod tests {
     fn a_nan_has_no_nearest_code() {
         let device = Device::flex();
         let vectors = Tensor::<2>::from_data([[0.0, f32::NAN]], &device);
-        assert_eq!(nearest_codes(vectors, Tensor::ones([4, 2], &device)).err(), Some(NonFinite));
+        assert_eq!(
+            nearest_codes(vectors, Tensor::ones([4, 2], &device)).err(),
+            Some(NonFinite)
+        );
     }
 }

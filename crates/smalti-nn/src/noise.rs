@@ -18,7 +18,9 @@ pub struct Noise {
 impl Noise {
     /// The stream that belongs to `seed`.
     pub fn from_seed(seed: u64) -> Self {
-        Self { rng: ChaCha8Rng::seed_from_u64(seed) }
+        Self {
+            rng: ChaCha8Rng::seed_from_u64(seed),
+        }
     }
 
     /// The stream of one training step: a function of the run's seed and the step alone.
@@ -50,7 +52,11 @@ impl Noise {
     }
 
     /// A tensor of standard normal numbers (Box and Muller's transform).
-    pub fn standard_normal<const D: usize>(&mut self, shape: [usize; D], device: &Device) -> Tensor<D> {
+    pub fn standard_normal<const D: usize>(
+        &mut self,
+        shape: [usize; D],
+        device: &Device,
+    ) -> Tensor<D> {
         let values = self.normal_values(shape.iter().product());
         Tensor::from_data(TensorData::new(values, Shape::from(shape)), device)
     }
@@ -86,8 +92,15 @@ mod tests {
     fn normal_numbers_have_mean_zero_and_variance_one() {
         let values = Noise::from_seed(1).normal_values(40_001);
         let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64;
-        let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / values.len() as f64;
+        let variance = values
+            .iter()
+            .map(|&v| (f64::from(v) - mean).powi(2))
+            .sum::<f64>()
+            / values.len() as f64;
         assert_eq!(values.len(), 40_001);
-        assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.03, "{mean} {variance}");
+        assert!(
+            mean.abs() < 0.02 && (variance - 1.0).abs() < 0.03,
+            "{mean} {variance}"
+        );
     }
 }

@@ -40,7 +40,12 @@ pub struct ResidualBlockConfig {
 impl ResidualBlockConfig {
     /// A block with fresh weights.
     pub fn init(self, init: &mut Init) -> ResidualBlock {
-        let Self { in_channels, out_channels, norm_groups, dropout } = self;
+        let Self {
+            in_channels,
+            out_channels,
+            norm_groups,
+            dropout,
+        } = self;
         ResidualBlock {
             norm1: GroupNorm::new(norm_groups, in_channels, NORM_EPSILON, init),
             conv1: Conv2dConfig::same(in_channels, out_channels, 3).init(init),
@@ -58,7 +63,10 @@ impl ResidualBlock {
     pub fn forward(&self, input: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
         let hidden = self.conv1.forward(self.norm1.forward_silu(input.clone()));
         let hidden = self.norm2.forward_silu(hidden);
-        let hidden = Dropout { probability: self.dropout }.forward(hidden, noise);
+        let hidden = Dropout {
+            probability: self.dropout,
+        }
+        .forward(hidden, noise);
         let hidden = self.conv2.forward(hidden);
         match &self.nin_shortcut {
             Some(shortcut) => shortcut.forward(input) + hidden,

@@ -55,7 +55,11 @@ pub enum WeightsError {
 
 fn list(problems: &[String]) -> String {
     const SHOWN: usize = 12;
-    let mut text: String = problems.iter().take(SHOWN).map(|p| format!("\n  {p}")).collect();
+    let mut text: String = problems
+        .iter()
+        .take(SHOWN)
+        .map(|p| format!("\n  {p}"))
+        .collect();
     if problems.len() > SHOWN {
         text.push_str(&format!("\n  … and {} more", problems.len() - SHOWN));
     }
@@ -75,11 +79,23 @@ impl Weights {
     /// # Errors
     /// When a name is missing or unexpected, or a shape differs; all such are listed.
     pub fn load_into<M: Module>(mut self, module: M) -> Result<M, WeightsError> {
-        let mut loader = Loader { arrays: &mut self.0, path: ParameterPath::default(), problems: Vec::new() };
+        let mut loader = Loader {
+            arrays: &mut self.0,
+            path: ParameterPath::default(),
+            problems: Vec::new(),
+        };
         let module = module.map(&mut loader);
         let mut problems = loader.problems;
-        problems.extend(self.0.iter().map(|(name, a)| format!("unexpected: {name} {:?}", a.shape)));
-        if problems.is_empty() { Ok(module) } else { Err(WeightsError::Mismatch(problems)) }
+        problems.extend(
+            self.0
+                .iter()
+                .map(|(name, a)| format!("unexpected: {name} {:?}", a.shape)),
+        );
+        if problems.is_empty() {
+            Ok(module)
+        } else {
+            Err(WeightsError::Mismatch(problems))
+        }
     }
 
     /// Reads a safetensors file.
@@ -99,9 +115,19 @@ impl Weights {
         let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
         let mut arrays = BTreeMap::new();
         for (name, view) in file.tensors() {
-            let values = floats(view.dtype(), view.data())
-                .ok_or_else(|| format!("tensor {name} has the type {:?}, expected a float", view.dtype()))?;
-            arrays.insert(name, Array { shape: view.shape().to_vec(), values });
+            let values = floats(view.dtype(), view.data()).ok_or_else(|| {
+                format!(
+                    "tensor {name} has the type {:?}, expected a float",
+                    view.dtype()
+                )
+            })?;
+            arrays.insert(
+                name,
+                Array {
+                    shape: view.shape().to_vec(),
+                    values,
+                },
+            );
         }
         Ok(Self(arrays))
     }
@@ -141,15 +167,29 @@ impl Weights {
     /// # Errors
     /// When the file cannot be read or is malformed.
     pub fn read_pytorch(path: &Path) -> Result<Self, WeightsError> {
-        std::fs::File::open(path).map_err(|source| WeightsError::Read { path: path.into(), source })?;
+        std::fs::File::open(path).map_err(|source| WeightsError::Read {
+            path: path.into(),
+            source,
+        })?;
         let reader = PytorchReader::with_top_level_key(path, "state_dict")
             .or_else(|_| PytorchReader::new(path))
             .map_err(|e| format_error(path, "PyTorch", e.to_string()))?;
         let mut arrays = BTreeMap::new();
         for (name, tensor) in reader.tensors() {
-            let bytes = tensor.read().map_err(|source| WeightsError::Read { path: path.into(), source })?;
-            if let Some(values) = pytorch_dtype(tensor.dtype()).and_then(|dtype| floats(dtype, &bytes)) {
-                arrays.insert(name.clone(), Array { shape: tensor.shape().to_vec(), values });
+            let bytes = tensor.read().map_err(|source| WeightsError::Read {
+                path: path.into(),
+                source,
+            })?;
+            if let Some(values) =
+                pytorch_dtype(tensor.dtype()).and_then(|dtype| floats(dtype, &bytes))
+            {
+                arrays.insert(
+                    name.clone(),
+                    Array {
+                        shape: tensor.shape().to_vec(),
+                        values,
+                    },
+                );
             }
         }
         Ok(Self(arrays))
@@ -166,7 +206,9 @@ impl Weights {
             if let Some(other) = renamed.insert(new.clone(), array.clone())
                 && other != array
             {
-                return Err(WeightsError::Mismatch(vec![format!("{old} differs from another copy of {new}")]));
+                return Err(WeightsError::Mismatch(vec![format!(
+                    "{old} differs from another copy of {new}"
+                )]));
             }
         }
         Ok(Self(renamed))
@@ -174,11 +216,18 @@ impl Weights {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, WeightsError> {
-    std::fs::read(path).map_err(|source| WeightsError::Read { path: path.into(), source })
+    std::fs::read(path).map_err(|source| WeightsError::Read {
+        path: path.into(),
+        source,
+    })
 }
 
 fn format_error(path: &Path, format: &'static str, reason: String) -> WeightsError {
-    WeightsError::Format { path: path.into(), format, reason }
+    WeightsError::Format {
+        path: path.into(),
+        format,
+        reason,
+    }
 }
 
 fn pytorch_dtype(dtype: pytorch_reader::DType) -> Option<Dtype> {
@@ -194,7 +243,12 @@ fn pytorch_dtype(dtype: pytorch_reader::DType) -> Option<Dtype> {
 /// Little-endian floats of any width as `f32`; `None` for other types.
 fn floats(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     fn each<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-        bytes.as_chunks::<N>().0.iter().map(|&chunk| convert(chunk)).collect()
+        bytes
+            .as_chunks::<N>()
+            .0
+            .iter()
+            .map(|&chunk| convert(chunk))
+            .collect()
     }
     match dtype {
         Dtype::F32 => Some(each(bytes, f32::from_le_bytes)),
@@ -214,7 +268,8 @@ pub struct ParameterPath(Vec<Option<String>>);
 impl ParameterPath {
     /// To be called in `enter_module`.
     pub fn enter(&mut self, name: &str, container: &str) {
-        self.0.push((!container.starts_with("Enum:")).then(|| name.to_owned()));
+        self.0
+            .push((!container.starts_with("Enum:")).then(|| name.to_owned()));
     }
 
     /// To be called in `exit_module`.
@@ -224,7 +279,12 @@ impl ParameterPath {
 
     /// The name.
     pub fn name(&self) -> String {
-        self.0.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(".")
+        self.0
+            .iter()
+            .flatten()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(".")
     }
 }
 
@@ -239,7 +299,8 @@ impl ModuleVisitor for Collector {
         let tensor = param.val();
         let shape = tensor.dims().to_vec();
         let values = host_values(tensor);
-        self.arrays.insert(self.path.name(), Array { shape, values });
+        self.arrays
+            .insert(self.path.name(), Array { shape, values });
     }
 
     fn enter_module(&mut self, name: &str, container: &str) {
@@ -253,12 +314,19 @@ impl ModuleVisitor for Collector {
 
 /// The elements of a tensor of `f32`, on the host.
 pub fn host_values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().try_into_vec().expect("converted to f32 just now")
+    tensor
+        .into_data()
+        .convert::<f32>()
+        .try_into_vec()
+        .expect("converted to f32 just now")
 }
 
 /// Whether a tensor is on the CPU backend, where its numbers can be worked on as a slice.
 pub fn on_cpu<const D: usize>(tensor: &Tensor<D>) -> bool {
-    matches!(tensor.device().inner().as_dispatch(), DispatchDevice::Flex(_))
+    matches!(
+        tensor.device().inner().as_dispatch(),
+        DispatchDevice::Flex(_)
+    )
 }
 
 struct Loader<'a> {
@@ -274,7 +342,10 @@ impl ModuleMapper for Loader<'_> {
         match self.arrays.remove(&name) {
             None => self.problems.push(format!("missing: {name} {expected:?}")),
             Some(array) if array.shape != expected => {
-                self.problems.push(format!("shape of {name}: expected {expected:?}, got {:?}", array.shape));
+                self.problems.push(format!(
+                    "shape of {name}: expected {expected:?}, got {:?}",
+                    array.shape
+                ));
             }
             Some(array) => {
                 let data = TensorData::new(array.values, Shape::from(expected));
@@ -327,9 +398,19 @@ mod tests {
         let mut weights = Weights::of(&layer(1));
         weights.0.remove("bias");
         weights.0.get_mut("weight").unwrap().shape = vec![3, 18];
-        weights.0.insert("scale".into(), Array { shape: vec![1], values: vec![1.0] });
+        weights.0.insert(
+            "scale".into(),
+            Array {
+                shape: vec![1],
+                values: vec![1.0],
+            },
+        );
         let message = weights.load_into(layer(1)).unwrap_err().to_string();
-        for part in ["missing: bias [3]", "shape of weight: expected [3, 2, 3, 3], got [3, 18]", "unexpected: scale [1]"] {
+        for part in [
+            "missing: bias [3]",
+            "shape of weight: expected [3, 2, 3, 3], got [3, 18]",
+            "unexpected: scale [1]",
+        ] {
             assert!(message.contains(part), "{message}");
         }
     }
@@ -340,9 +421,24 @@ mod tests {
         let path = folder.path().join("cut.safetensors");
         let bytes = Weights::of(&layer(1)).to_safetensors(&BTreeMap::new());
         std::fs::write(&path, &bytes[..bytes.len() - 7]).unwrap();
-        assert!(Weights::read_safetensors(&path).unwrap_err().to_string().contains("cut.safetensors"));
-        assert!(Weights::read_pytorch(&path).unwrap_err().to_string().contains("cut.safetensors"));
+        assert!(
+            Weights::read_safetensors(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("cut.safetensors")
+        );
+        assert!(
+            Weights::read_pytorch(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("cut.safetensors")
+        );
         let absent = folder.path().join("absent.pt");
-        assert!(Weights::read_pytorch(&absent).unwrap_err().to_string().contains("absent.pt"));
+        assert!(
+            Weights::read_pytorch(&absent)
+                .unwrap_err()
+                .to_string()
+                .contains("absent.pt")
+        );
     }
 }

@@ -27,13 +27,20 @@ impl WeightAverage {
     pub fn update(&mut self, module: &impl Module, config: AverageConfig, steps: u64) {
         let steps = steps as f64;
         let decay = config.decay.min((1.0 + steps) / (10.0 + steps));
-        module.visit(&mut Follow { average: self, decay, path: ParameterPath::default() });
+        module.visit(&mut Follow {
+            average: self,
+            decay,
+            path: ParameterPath::default(),
+        });
     }
 
     /// `module` with the averages in the place of its trained parameters. Everything else,
     /// codebooks that learn outside the optimiser among it, stays.
     pub fn applied_to<M: Module>(&self, module: M) -> M {
-        module.map(&mut Replace { average: self, path: ParameterPath::default() })
+        module.map(&mut Replace {
+            average: self,
+            path: ParameterPath::default(),
+        })
     }
 }
 
@@ -75,10 +82,16 @@ struct Replace<'a> {
 
 impl ModuleMapper for Replace<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(average) = self.average.values.get(&self.path.name()) else { return param };
+        let Some(average) = self.average.values.get(&self.path.name()) else {
+            return param;
+        };
         param.map(|old| {
             let value = average.clone().reshape(old.dims());
-            if old.is_autodiff() { Tensor::from_inner(value).require_grad() } else { value }
+            if old.is_autodiff() {
+                Tensor::from_inner(value).require_grad()
+            } else {
+                value
+            }
         })
     }
 

@@ -42,12 +42,16 @@ impl<M: Module> Learner<M> {
 
     /// The model as it is.
     pub fn model(&self) -> &M {
-        self.model.as_ref().expect("the model is only taken within a step")
+        self.model
+            .as_ref()
+            .expect("the model is only taken within a step")
     }
 
     /// The model, for the codebook's own learning.
     pub fn model_mut(&mut self) -> &mut M {
-        self.model.as_mut().expect("the model is only taken within a step")
+        self.model
+            .as_mut()
+            .expect("the model is only taken within a step")
     }
 
     /// The model to measure and to keep: with averaged weights where there are any, untracked.
@@ -71,7 +75,8 @@ impl<M: Module> Learner<M> {
 
     fn weights(&self) -> Weights {
         let mut all = BTreeMap::new();
-        let mut put = |prefix: &str, name: &str, array: Array| all.insert(format!("{prefix}.{name}"), array);
+        let mut put =
+            |prefix: &str, name: &str, array: Array| all.insert(format!("{prefix}.{name}"), array);
         for (name, array) in Weights::of(self.model()).0 {
             put("model", &name, array);
         }
@@ -89,7 +94,13 @@ impl<M: Module> Learner<M> {
     ///
     /// # Errors
     /// When it cannot be written; older checkpoints are then still there.
-    pub fn save(&self, folder: &Path, kind: &str, progress: &Progress, keep: usize) -> Result<PathBuf, TrainError> {
+    pub fn save(
+        &self,
+        folder: &Path,
+        kind: &str,
+        progress: &Progress,
+        keep: usize,
+    ) -> Result<PathBuf, TrainError> {
         std::fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;
         let (weights, step) = (self.weights(), progress.step);
         let metadata = BTreeMap::from([
@@ -113,34 +124,60 @@ impl<M: Module> Learner<M> {
     ///
     /// # Errors
     /// When the file is damaged, of another kind of run or of another model.
-    pub fn restore(&mut self, path: &Path, kind: &str, device: &Device) -> Result<Progress, TrainError> {
+    pub fn restore(
+        &mut self,
+        path: &Path,
+        kind: &str,
+        device: &Device,
+    ) -> Result<Progress, TrainError> {
         let bytes = std::fs::read(path).map_err(TrainError::io("read", path))?;
-        let damaged = |problem: String| TrainError::Checkpoint { path: path.into(), problem };
+        let damaged = |problem: String| TrainError::Checkpoint {
+            path: path.into(),
+            problem,
+        };
         let header = Header::of(&bytes, kind).map_err(damaged)?;
         let weights = Weights::from_safetensors(&bytes).map_err(damaged)?;
         if checksum(&weights) != header.checksum {
-            return Err(damaged("its arrays do not have the checksum of its header".into()));
+            return Err(damaged(
+                "its arrays do not have the checksum of its header".into(),
+            ));
         }
         let mut parts: BTreeMap<String, BTreeMap<String, Array>> = BTreeMap::new();
         for (name, array) in weights.0 {
             let (part, name) = name.split_once('.').unwrap_or(("", &name));
-            parts.entry(part.to_owned()).or_default().insert(name.to_owned(), array);
+            parts
+                .entry(part.to_owned())
+                .or_default()
+                .insert(name.to_owned(), array);
         }
         let mut part = |name: &str| parts.remove(name).unwrap_or_default();
-        let model = self.model.take().expect("restoring is not done within a step");
-        let loaded = Weights(part("model")).load_into(model).map_err(TrainError::weights(path))?;
+        let model = self
+            .model
+            .take()
+            .expect("restoring is not done within a step");
+        let loaded = Weights(part("model"))
+            .load_into(model)
+            .map_err(TrainError::weights(path))?;
         self.model = Some(loaded);
         let device = device.clone().inner();
         let mut second = part("second");
         self.optimizer.steps = header.progress.step;
         self.optimizer.moments.clear();
         for (name, first) in part("first") {
-            let second = second.remove(&name).ok_or_else(|| TrainError::layout(path, format!("second.{name} is missing")))?;
-            let moments = Moments { first: tensor(first, &device), second: tensor(second, &device) };
+            let second = second
+                .remove(&name)
+                .ok_or_else(|| TrainError::layout(path, format!("second.{name} is missing")))?;
+            let moments = Moments {
+                first: tensor(first, &device),
+                second: tensor(second, &device),
+            };
             self.optimizer.moments.insert(name, moments);
         }
         if let Some((_, average)) = &mut self.average {
-            average.values = part("average").into_iter().map(|(name, array)| (name, tensor(array, &device))).collect();
+            average.values = part("average")
+                .into_iter()
+                .map(|(name, array)| (name, tensor(array, &device)))
+                .collect();
         }
         Ok(header.progress)
     }
@@ -161,7 +198,10 @@ fn checksum(weights: &Weights) -> String {
 
 fn flat(tensor: &Tensor<1>) -> Array {
     let values = host_values(tensor.clone());
-    Array { shape: vec![values.len()], values }
+    Array {
+        shape: vec![values.len()],
+        values,
+    }
 }
 
 fn tensor(array: Array, device: &Device) -> Tensor<1> {
@@ -177,19 +217,35 @@ struct Header {
 
 impl Header {
     fn of(bytes: &[u8], kind: &str) -> Result<Self, String> {
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| format!("not a checkpoint: {e}"))?;
+        let (_, header) =
+            SafeTensors::read_metadata(bytes).map_err(|e| format!("not a checkpoint: {e}"))?;
         let metadata = header.metadata().clone().unwrap_or_default();
         if metadata.get("format").map(String::as_str) != Some(FORMAT) {
             return Err(format!("not a checkpoint of this version ({FORMAT})"));
         }
         match metadata.get("kind") {
             Some(found) if found == kind => {}
-            found => return Err(format!("a checkpoint of a {kind} is needed, this is one of a {}", found.map_or("?", |f| f))),
+            found => {
+                return Err(format!(
+                    "a checkpoint of a {kind} is needed, this is one of a {}",
+                    found.map_or("?", |f| f)
+                ));
+            }
         }
-        let entry = |name: &str| metadata.get(name).ok_or_else(|| format!("the entry {name:?} of its header is missing"));
-        let step = entry("step")?.parse().map_err(|_| "the step in its header is no number".to_owned())?;
-        let window = Window::from_text(entry("window")?).ok_or("the entry \"window\" of its header is malformed")?;
-        Ok(Self { progress: Progress { step, window }, checksum: entry("checksum")?.clone() })
+        let entry = |name: &str| {
+            metadata
+                .get(name)
+                .ok_or_else(|| format!("the entry {name:?} of its header is missing"))
+        };
+        let step = entry("step")?
+            .parse()
+            .map_err(|_| "the step in its header is no number".to_owned())?;
+        let window = Window::from_text(entry("window")?)
+            .ok_or("the entry \"window\" of its header is malformed")?;
+        Ok(Self {
+            progress: Progress { step, window },
+            checksum: entry("checksum")?.clone(),
+        })
     }
 }
 
@@ -199,7 +255,12 @@ impl Header {
 /// When the file cannot be read.
 pub fn describe(path: &Path) -> Result<Option<(String, u64)>, TrainError> {
     let bytes = std::fs::read(path).map_err(TrainError::io("read", path))?;
-    let found = ["tokenizer", "generator"].into_iter().find_map(|kind| Some((kind.to_owned(), Header::of(&bytes, kind).ok()?.progress.step)));
+    let found = ["tokenizer", "generator"].into_iter().find_map(|kind| {
+        Some((
+            kind.to_owned(),
+            Header::of(&bytes, kind).ok()?.progress.step,
+        ))
+    });
     Ok(found)
 }
 
@@ -214,9 +275,15 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(TrainError::io("read", folder))? {
         let path = entry.map_err(TrainError::io("read", folder))?.path();
-        let step = path.file_name().and_then(|name| name.to_str()).and_then(|name| {
-            name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse::<u64>().ok()
-        });
+        let step = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| {
+                name.strip_prefix("step-")?
+                    .strip_suffix(".safetensors")?
+                    .parse::<u64>()
+                    .ok()
+            });
         found.extend(step.map(|step| (step, path)));
     }
     found.sort();

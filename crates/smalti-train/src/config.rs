@@ -224,7 +224,10 @@ impl RunConfig {
     /// # Errors
     /// When the text is malformed or invalid.
     pub fn parse(text: &str, settings: &[String], path: &Path) -> Result<Self, TrainError> {
-        let syntax = |reason: String| TrainError::ConfigSyntax { path: path.into(), reason: reason.trim_end().into() };
+        let syntax = |reason: String| TrainError::ConfigSyntax {
+            path: path.into(),
+            reason: reason.trim_end().into(),
+        };
         let config: Self = if settings.is_empty() {
             parse_placed(text).map_err(|e| syntax(e.to_string()))?
         } else {
@@ -232,7 +235,9 @@ impl RunConfig {
             for setting in settings {
                 apply(&mut table, setting).map_err(syntax)?;
             }
-            table.try_into().map_err(|e: toml::de::Error| syntax(e.to_string()))?
+            table
+                .try_into()
+                .map_err(|e: toml::de::Error| syntax(e.to_string()))?
         };
         config.validate()?;
         Ok(config)
@@ -240,7 +245,8 @@ impl RunConfig {
 
     /// The configuration as TOML.
     pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).expect("a configuration is made of tables, numbers and strings")
+        toml::to_string_pretty(self)
+            .expect("a configuration is made of tables, numbers and strings")
     }
 
     /// Checks everything.
@@ -252,7 +258,11 @@ impl RunConfig {
             Self::Tokenizer(run) => run.problems(),
             Self::Generator(run) => run.problems(),
         };
-        if problems.is_empty() { Ok(()) } else { Err(TrainError::Config(problems)) }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(TrainError::Config(problems))
+        }
     }
 
     /// The part that both stages have.
@@ -294,18 +304,27 @@ impl GeneratorRun {
         if let TargetConfig::Soft { temperature, .. } = self.targets
             && !(temperature > 0.0 && temperature.is_finite())
         {
-            problems.push(format!("targets: temperature must be positive, got {temperature}"));
+            problems.push(format!(
+                "targets: temperature must be positive, got {temperature}"
+            ));
         }
         problems
     }
 }
 
-fn shared_problems(data: &DataConfig, training: &TrainingConfig, optimizer: &OptimizerConfig) -> Vec<String> {
+fn shared_problems(
+    data: &DataConfig,
+    training: &TrainingConfig,
+    optimizer: &OptimizerConfig,
+) -> Vec<String> {
     let mut problems = optimizer.problems();
     match data.preprocess.validate() {
         Ok(()) => {}
         Err(DataError::Config { problems: all, .. }) => {
-            problems.extend(all.into_iter().map(|problem| format!("data.preprocess: {problem}")));
+            problems.extend(
+                all.into_iter()
+                    .map(|problem| format!("data.preprocess: {problem}")),
+            );
         }
         Err(error) => problems.push(format!("data.preprocess: {error}")),
     }
@@ -325,7 +344,10 @@ fn shared_problems(data: &DataConfig, training: &TrainingConfig, optimizer: &Opt
     if let Some(average) = training.average
         && !(average.decay > 0.0 && average.decay < 1.0)
     {
-        problems.push(format!("training.average: decay must lie between 0 and 1, got {}", average.decay));
+        problems.push(format!(
+            "training.average: decay must lie between 0 and 1, got {}",
+            average.decay
+        ));
     }
     problems
 }
@@ -337,7 +359,9 @@ fn parse_placed(text: &str) -> Result<RunConfig, toml::de::Error> {
     struct Tagged {
         kind: toml::Spanned<String>,
     }
-    let Ok(Tagged { kind }) = toml::from_str(text) else { return toml::from_str(text) };
+    let Ok(Tagged { kind }) = toml::from_str(text) else {
+        return toml::from_str(text);
+    };
     let value = kind.span();
     let line = text[..value.start].rfind('\n').map_or(0, |end| end + 1);
     let blank = " ".repeat(value.end - line);
@@ -351,18 +375,27 @@ fn parse_placed(text: &str) -> Result<RunConfig, toml::de::Error> {
 
 /// Sets `key.path=value` in a table. The value is TOML; what is not is taken as a string.
 fn apply(table: &mut toml::Table, setting: &str) -> Result<(), String> {
-    let (path, value) = setting.split_once('=').ok_or_else(|| format!("--set {setting}: expected key.path=value"))?;
+    let (path, value) = setting
+        .split_once('=')
+        .ok_or_else(|| format!("--set {setting}: expected key.path=value"))?;
     let value = value.trim();
     let value = toml::from_str::<toml::Table>(&format!("value = {value}"))
         .ok()
         .and_then(|mut parsed| parsed.remove("value"))
         .unwrap_or_else(|| toml::Value::String(value.to_owned()));
     let mut keys: Vec<&str> = path.split('.').map(str::trim).collect();
-    let last = keys.pop().filter(|key| !key.is_empty()).ok_or_else(|| format!("--set {setting}: the key is empty"))?;
+    let last = keys
+        .pop()
+        .filter(|key| !key.is_empty())
+        .ok_or_else(|| format!("--set {setting}: the key is empty"))?;
     let mut place = table;
     for key in keys {
-        let entry = place.entry(key.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        place = entry.as_table_mut().ok_or_else(|| format!("--set {setting}: {key} is not a table"))?;
+        let entry = place
+            .entry(key.to_owned())
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        place = entry
+            .as_table_mut()
+            .ok_or_else(|| format!("--set {setting}: {key} is not a table"))?;
     }
     place.insert(last.to_owned(), value);
     Ok(())
@@ -375,14 +408,27 @@ mod tests {
     #[test]
     fn settings_reach_nested_keys_and_guess_strings() {
         let mut table: toml::Table = toml::from_str("[training]\nsteps = 5").unwrap();
-        for setting in ["training.steps = 7", "seed=3", "tokenizer=runs/a/model", "optimizer.betas=[0.5, 0.9]"] {
+        for setting in [
+            "training.steps = 7",
+            "seed=3",
+            "tokenizer=runs/a/model",
+            "optimizer.betas=[0.5, 0.9]",
+        ] {
             apply(&mut table, setting).unwrap();
         }
         assert_eq!(table["training"]["steps"].as_integer(), Some(7));
         assert_eq!(table["seed"].as_integer(), Some(3));
         assert_eq!(table["tokenizer"].as_str(), Some("runs/a/model"));
         assert_eq!(table["optimizer"]["betas"][0].as_float(), Some(0.5));
-        assert!(apply(&mut table, "seed.x=1").unwrap_err().contains("seed is not a table"));
-        assert!(apply(&mut table, "nothing").unwrap_err().contains("key.path=value"));
+        assert!(
+            apply(&mut table, "seed.x=1")
+                .unwrap_err()
+                .contains("seed is not a table")
+        );
+        assert!(
+            apply(&mut table, "nothing")
+                .unwrap_err()
+                .contains("key.path=value")
+        );
     }
 }

@@ -100,15 +100,28 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Self + 'a {
-        move |source| Self::Io { action, path: path.into(), source }
+    pub(crate) fn io<'a>(
+        action: &'static str,
+        path: &'a Path,
+    ) -> impl FnOnce(std::io::Error) -> Self + 'a {
+        move |source| Self::Io {
+            action,
+            path: path.into(),
+            source,
+        }
     }
 
     pub(crate) fn weights(path: &Path) -> impl FnOnce(WeightsError) -> Self + '_ {
-        move |source| Self::Weights { path: path.into(), source }
+        move |source| Self::Weights {
+            path: path.into(),
+            source,
+        }
     }
 
     pub(crate) fn layout(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Layout { path: path.into(), problem: problem.into() }
+        Self::Layout {
+            path: path.into(),
+            problem: problem.into(),
+        }
     }
 }

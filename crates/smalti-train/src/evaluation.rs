@@ -58,7 +58,15 @@ impl Meter {
     /// A meter for codes of `spec`, whose depths share one codebook or not.
     pub fn new(spec: CodeSpec, shared: bool) -> Self {
         let statistics = CodeStatistics::new(&spec.codebook_sizes);
-        Self { spec, shared, statistics, psnr: Vec::new(), ssim: Vec::new(), positions: 0, pixels: 0 }
+        Self {
+            spec,
+            shared,
+            statistics,
+            psnr: Vec::new(),
+            ssim: Vec::new(),
+            positions: 0,
+            pixels: 0,
+        }
     }
 
     /// Adds codes `[batch, depth, height, width]`.
@@ -75,13 +83,23 @@ impl Meter {
     ///
     /// # Errors
     /// When their sizes differ.
-    pub fn observe_pair(&mut self, image: &Image, reconstruction: &Image) -> Result<f64, TrainError> {
+    pub fn observe_pair(
+        &mut self,
+        image: &Image,
+        reconstruction: &Image,
+    ) -> Result<f64, TrainError> {
         let psnr = psnr_u8(image.pixels(), reconstruction.pixels())?;
         self.psnr.push(psnr);
         self.pixels += image.width() * image.height();
         if image.width() >= 7 && image.height() >= 7 {
-            let planes = |image: &Image| Planes::from_u8_interleaved(image.pixels(), image.height(), image.width(), 3);
-            self.ssim.push(ssim(&planes(image)?, &planes(reconstruction)?, SsimConfig::uniform7(255.0))?);
+            let planes = |image: &Image| {
+                Planes::from_u8_interleaved(image.pixels(), image.height(), image.width(), 3)
+            };
+            self.ssim.push(ssim(
+                &planes(image)?,
+                &planes(reconstruction)?,
+                SsimConfig::uniform7(255.0),
+            )?);
         }
         Ok(psnr)
     }
@@ -109,7 +127,10 @@ impl Meter {
         let usage = match self.statistics.shared() {
             Some(all) if self.shared => all.usage,
             _ => {
-                let seen: f64 = depths.iter().map(|d| d.usage * d.codebook_size as f64).sum();
+                let seen: f64 = depths
+                    .iter()
+                    .map(|d| d.usage * d.codebook_size as f64)
+                    .sum();
                 seen / depths.iter().map(|d| d.codebook_size as f64).sum::<f64>()
             }
         };
@@ -135,7 +156,10 @@ pub fn evaluate(
     batch_size: usize,
     observer: &mut dyn Observer,
 ) -> Result<(Evaluation, CodeStatistics), TrainError> {
-    let shared = model.quantizer().as_residual().is_some_and(|quantizer| quantizer.config().shared);
+    let shared = model
+        .quantizer()
+        .as_residual()
+        .is_some_and(|quantizer| quantizer.config().shared);
     let mut meter = Meter::new(model.quantizer().spec(), shared);
     observer.begin("evaluating", "image", images.len() as u64);
     let device = model.device();

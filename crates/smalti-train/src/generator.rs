@@ -11,7 +11,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use smalti_data::{EpochOrder, Image, TokenCache};
 use smalti_models::generators::rq_transformer::config::{CodeInput, CodebookSize, Condition};
 use smalti_models::generators::rq_transformer::{
-    CodeTargets, Conditions, GenerationRequest, GeneratorInput, GeneratorLosses, RqTransformer, RqTransformerConfig,
+    CodeTargets, Conditions, GenerationRequest, GeneratorInput, GeneratorLosses, RqTransformer,
+    RqTransformerConfig,
 };
 use smalti_nn::{Init, Noise};
 use smalti_quantize::folding::unfold;
@@ -67,7 +68,11 @@ impl GeneratorStage {
         train.require_tokenizer(&tokenizer.fingerprint)?;
         eval.require_tokenizer(&tokenizer.fingerprint)?;
         if train.len() < config.training.batch_size {
-            let problem = format!("training: batch_size ({}) is larger than the number of images ({})", config.training.batch_size, train.len());
+            let problem = format!(
+                "training: batch_size ({}) is larger than the number of images ({})",
+                config.training.batch_size,
+                train.len()
+            );
             return Err(TrainError::Config(vec![problem]));
         }
         let device = device.clone().autodiff();
@@ -76,7 +81,15 @@ impl GeneratorStage {
         let codes = codes.map(|embedding| burn::module::Module::to_device(embedding, &device));
         let model = shape.build(codes, &mut Init::new(&device, config.seed))?;
         let learner = Learner::new(model, config.optimizer.clone(), config.training.average);
-        Ok(Self { config: config.clone(), device, learner, tokenizer, train, eval, order: None })
+        Ok(Self {
+            config: config.clone(),
+            device,
+            learner,
+            tokenizer,
+            train,
+            eval,
+            order: None,
+        })
     }
 
     /// The model to keep, untracked.
@@ -99,7 +112,10 @@ impl GeneratorStage {
         let per_epoch = (self.train.len() / size) as u64;
         let (epoch, place) = (number / per_epoch, (number % per_epoch) as usize * size);
         if self.order.as_ref().is_none_or(|(of, _)| *of != epoch) {
-            self.order = Some((epoch, EpochOrder::new(self.train.len(), self.config.seed, epoch)));
+            self.order = Some((
+                epoch,
+                EpochOrder::new(self.train.len(), self.config.seed, epoch),
+            ));
         }
         let (_, order) = self.order.as_ref().expect("made above");
         order.indices()[place..place + size].to_vec()
@@ -107,7 +123,9 @@ impl GeneratorStage {
 
     fn conditions(&self, cache: &TokenCache, images: &[usize]) -> Conditions {
         match (self.config.model.condition, cache.labels()) {
-            (ConditionKind::Class, Some(labels)) => Conditions::Classes(images.iter().map(|&i| labels[i]).collect()),
+            (ConditionKind::Class, Some(labels)) => {
+                Conditions::Classes(images.iter().map(|&i| labels[i]).collect())
+            }
             _ => Conditions::Unconditional(images.len()),
         }
     }
@@ -116,23 +134,45 @@ impl GeneratorStage {
         let conditions = self.conditions(&self.train, images);
         let inner = self.device.clone().inner();
         let [_, depth, height, width] = self.train.spec().shape;
-        let TargetConfig::Soft { temperature, stochastic } = self.config.targets else {
-            let codes = Codes::from_values(&self.train.codes_of(images), [images.len(), depth, height, width], &inner);
+        let TargetConfig::Soft {
+            temperature,
+            stochastic,
+        } = self.config.targets
+        else {
+            let codes = Codes::from_values(
+                &self.train.codes_of(images),
+                [images.len(), depth, height, width],
+                &inner,
+            );
             let targets = CodeTargets::Hard(codes.clone());
-            return Ok(Lesson { input: GeneratorInput { codes, conditions }, targets });
+            return Ok(Lesson {
+                input: GeneratorInput { codes, conditions },
+                targets,
+            });
         };
         let quantizer = self.tokenizer.network.quantizer();
         let residual = quantizer.as_residual().ok_or_else(|| {
-            TrainError::Config(vec!["targets: soft targets need a residual quantizer; use kind = \"hard\"".into()])
+            TrainError::Config(vec![
+                "targets: soft targets need a residual quantizer; use kind = \"hard\"".into(),
+            ])
         })?;
         let latents = self.train.latents_of(images)?;
         let channels = latents.len() / (images.len() * height * width);
-        let latents = Tensor::from_data(TensorData::new(latents, [images.len(), channels, height, width]), &inner);
+        let latents = Tensor::from_data(
+            TensorData::new(latents, [images.len(), channels, height, width]),
+            &inner,
+        );
         let latents = unfold(latents, quantizer.spec().fold);
         let soft = residual.soft_codes(latents, temperature, stochastic.then_some(noise))?;
         let targets = stack(soft.targets, images.len(), height * width);
         let targets = CodeTargets::Soft(Tensor::from_inner(targets));
-        Ok(Lesson { input: GeneratorInput { codes: soft.codes, conditions }, targets })
+        Ok(Lesson {
+            input: GeneratorInput {
+                codes: soft.codes,
+                conditions,
+            },
+            targets,
+        })
     }
 
     /// The losses of the model to keep over all evaluation codes, in nats for each code.
@@ -141,11 +181,20 @@ impl GeneratorStage {
         let indices: Vec<usize> = (0..count).collect();
         let mut sums = vec![0.0; depth];
         for images in indices.chunks(self.config.training.batch_size) {
-            let codes = Codes::from_values(&self.eval.codes_of(images), [images.len(), depth, height, width], &model.device());
+            let codes = Codes::from_values(
+                &self.eval.codes_of(images),
+                [images.len(), depth, height, width],
+                &model.device(),
+            );
             let conditions = self.conditions(&self.eval, images);
             let targets = CodeTargets::Hard(codes.clone());
-            let losses = model.forward(GeneratorInput { codes, conditions }, None).losses(targets);
-            for (sum, loss) in sums.iter_mut().zip(smalti_nn::state::host_values(losses.per_depth)) {
+            let losses = model
+                .forward(GeneratorInput { codes, conditions }, None)
+                .losses(targets);
+            for (sum, loss) in sums
+                .iter_mut()
+                .zip(smalti_nn::state::host_values(losses.per_depth))
+            {
                 *sum += f64::from(loss) * images.len() as f64;
             }
         }
@@ -154,7 +203,13 @@ impl GeneratorStage {
     }
 
     fn save_samples(&self, model: &RqTransformer, path: &Path) -> Result<(), TrainError> {
-        let rows = sample_rows(model, &self.tokenizer, self.train.spec().classes.len(), &self.config, self.config.seed)?;
+        let rows = sample_rows(
+            model,
+            &self.tokenizer,
+            self.train.spec().classes.len(),
+            &self.config,
+            self.config.seed,
+        )?;
         save_grid(&rows, path)
     }
 }
@@ -174,7 +229,10 @@ fn sample_rows(
             Conditions::Classes(shown.flat_map(|class| [class; SAMPLES]).collect())
         }
     };
-    let request = GenerationRequest { sampling: config.sampling.clone(), ..GenerationRequest::new(conditions, seed) };
+    let request = GenerationRequest {
+        sampling: config.sampling.clone(),
+        ..GenerationRequest::new(conditions, seed)
+    };
     let codes = model.generate(&request, &mut |_| std::ops::ControlFlow::Continue(()))?;
     let images = to_images(tokenizer.network.decode(&codes)?)?;
     Ok(images.chunks(SAMPLES).map(<[Image]>::to_vec).collect())
@@ -202,18 +260,36 @@ impl Stage for GeneratorStage {
         let norm = gradients.norm();
         if !norm.is_finite() {
             let term = "the norm of the gradients".into();
-            return Err(TrainError::NonFinite { term, value: norm as f32, step, kept: String::new() });
+            return Err(TrainError::NonFinite {
+                term,
+                value: norm as f32,
+                step,
+                kept: String::new(),
+            });
         }
         self.learner.step(gradients, norm, factor);
-        Ok(vec![("codes".into(), sum / accumulate as f64), ("gradient_norm".into(), norm)])
+        Ok(vec![
+            ("codes".into(), sum / accumulate as f64),
+            ("gradient_norm".into(), norm),
+        ])
     }
 
-    fn evaluate(&mut self, step: u64, samples: &Path, _observer: &mut dyn Observer) -> Result<Measures, TrainError> {
+    fn evaluate(
+        &mut self,
+        step: u64,
+        samples: &Path,
+        _observer: &mut dyn Observer,
+    ) -> Result<Measures, TrainError> {
         let model = self.finished();
         let (codes, per_depth) = self.validation(&model)?;
         self.save_samples(&model, &samples.join(format!("step-{step:08}.png")))?;
         let mut measures = vec![("codes".to_owned(), codes)];
-        measures.extend(per_depth.into_iter().enumerate().map(|(d, loss)| (format!("codes_depth_{}", d + 1), loss)));
+        measures.extend(
+            per_depth
+                .into_iter()
+                .enumerate()
+                .map(|(d, loss)| (format!("codes_depth_{}", d + 1), loss)),
+        );
         Ok(measures)
     }
 
@@ -228,7 +304,11 @@ impl Stage for GeneratorStage {
 }
 
 /// The generator's configuration: the shape from the run, sizes from the tokenizer, classes from the data.
-fn model_config(run: &GeneratorRun, tokenizer: &TokenizerModel, cache: &TokenCache) -> Result<RqTransformerConfig, TrainError> {
+fn model_config(
+    run: &GeneratorRun,
+    tokenizer: &TokenizerModel,
+    cache: &TokenCache,
+) -> Result<RqTransformerConfig, TrainError> {
     let shape = run.model.clone();
     let [_, depth, height, width] = cache.spec().shape;
     let spec = tokenizer.network.quantizer().spec();
@@ -249,7 +329,10 @@ fn model_config(run: &GeneratorRun, tokenizer: &TokenizerModel, cache: &TokenCac
         codebook_size,
         embed_dim: shape.embed_dim,
         embedding: match shape.embedding {
-            EmbeddingKind::Tokenizer { cumulative } => CodeInput::Tokenizer { code_dim: spec.code_dim, cumulative },
+            EmbeddingKind::Tokenizer { cumulative } => CodeInput::Tokenizer {
+                code_dim: spec.code_dim,
+                cumulative,
+            },
             EmbeddingKind::Own { tables } => CodeInput::Own { tables },
         },
         classifier: shape.classifier,

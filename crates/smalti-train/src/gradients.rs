@@ -17,7 +17,11 @@ pub struct Gradients(BTreeMap<String, Tensor<1>>);
 impl Gradients {
     /// The gradients of all parameters of `module` that the backward pass reached.
     pub fn of(module: &impl Module, graph: &Graph) -> Self {
-        let mut collector = Collector { graph, path: ParameterPath::default(), found: BTreeMap::new() };
+        let mut collector = Collector {
+            graph,
+            path: ParameterPath::default(),
+            found: BTreeMap::new(),
+        };
         module.visit(&mut collector);
         Self(collector.found)
     }
@@ -61,7 +65,8 @@ impl ModuleVisitor for Collector<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(grad) = param.val().grad(self.graph) {
             let elements = grad.dims().iter().product::<usize>();
-            self.found.insert(self.path.name(), grad.reshape([elements]));
+            self.found
+                .insert(self.path.name(), grad.reshape([elements]));
         }
     }
 

@@ -50,14 +50,23 @@ impl Journal {
         let mut text = String::new();
         if path.exists() && steps > 0 {
             // Lines are kept as they stand: parsing and writing a number again may change its last digit.
-            for (line, _) in lines(path)?.into_iter().filter(|(_, entry)| entry.step <= steps) {
+            for (line, _) in lines(path)?
+                .into_iter()
+                .filter(|(_, entry)| entry.step <= steps)
+            {
                 text.push_str(&line);
                 text.push('\n');
             }
         }
         smalti_data::atomic::write(path, text.as_bytes())?;
-        let file = OpenOptions::new().append(true).open(path).map_err(TrainError::io("open", path))?;
-        Ok(Self { path: path.into(), file })
+        let file = OpenOptions::new()
+            .append(true)
+            .open(path)
+            .map_err(TrainError::io("open", path))?;
+        Ok(Self {
+            path: path.into(),
+            file,
+        })
     }
 
     /// Adds a line.
@@ -65,11 +74,20 @@ impl Journal {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&mut self, step: u64, phase: &str, measures: &Measures) -> Result<(), TrainError> {
-        let values = measures.iter().map(|(name, value)| (name.clone(), serde_json::json!(value))).collect();
-        let entry = Entry { step, phase: phase.into(), values };
+        let values = measures
+            .iter()
+            .map(|(name, value)| (name.clone(), serde_json::json!(value)))
+            .collect();
+        let entry = Entry {
+            step,
+            phase: phase.into(),
+            values,
+        };
         let mut line = serde_json::to_vec(&entry).expect("an entry serialises");
         line.push(b'\n');
-        self.file.write_all(&line).map_err(TrainError::io("write", &self.path))
+        self.file
+            .write_all(&line)
+            .map_err(TrainError::io("write", &self.path))
     }
 }
 
@@ -84,14 +102,22 @@ pub fn read(path: &Path) -> Result<Vec<Entry>, TrainError> {
 /// [`read`] with the text of every line.
 fn lines(path: &Path) -> Result<Vec<(String, Entry)>, TrainError> {
     let file = File::open(path).map_err(TrainError::io("read", path))?;
-    let lines: Vec<String> = BufReader::new(file).lines().collect::<Result<_, _>>().map_err(TrainError::io("read", path))?;
+    let lines: Vec<String> = BufReader::new(file)
+        .lines()
+        .collect::<Result<_, _>>()
+        .map_err(TrainError::io("read", path))?;
     let mut entries = Vec::with_capacity(lines.len());
     let count = lines.len();
     for (number, line) in lines.into_iter().enumerate() {
         match serde_json::from_str(&line) {
             Ok(entry) => entries.push((line, entry)),
             Err(_) if number + 1 == count => {}
-            Err(error) => return Err(TrainError::layout(path, format!("line {}: {error}", number + 1))),
+            Err(error) => {
+                return Err(TrainError::layout(
+                    path,
+                    format!("line {}: {error}", number + 1),
+                ));
+            }
         }
     }
     Ok(entries)
@@ -107,9 +133,16 @@ mod tests {
         let path = folder.path().join("metrics.jsonl");
         let mut journal = Journal::open(&path, 0).unwrap();
         for step in [10, 20, 30] {
-            journal.write(step, "train", &vec![("loss".into(), step as f64)]).unwrap();
+            journal
+                .write(step, "train", &vec![("loss".into(), step as f64)])
+                .unwrap();
         }
-        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\": 4").unwrap();
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(b"{\"step\": 4")
+            .unwrap();
         Journal::open(&path, 20).unwrap();
         let entries = read(&path).unwrap();
         assert_eq!(entries.iter().map(|e| e.step).collect::<Vec<_>>(), [10, 20]);

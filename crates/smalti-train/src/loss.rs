@@ -38,16 +38,27 @@ impl ReconstructionLoss {
 ///
 /// # Errors
 /// When the names of the weights are not exactly the names of the losses.
-pub fn weigh(losses: Vec<NamedLoss>, weights: &BTreeMap<String, f64>) -> Result<(Tensor<1>, Vec<NamedLoss>), TrainError> {
+pub fn weigh(
+    losses: Vec<NamedLoss>,
+    weights: &BTreeMap<String, f64>,
+) -> Result<(Tensor<1>, Vec<NamedLoss>), TrainError> {
     let produced: Vec<&str> = losses.iter().map(|(name, _)| *name).collect();
     let mut problems: Vec<String> = weights
         .keys()
         .filter(|name| !produced.contains(&name.as_str()))
-        .map(|name| format!("losses: {name} is not produced by this model, which has {}", produced.join(", ")))
+        .map(|name| {
+            format!(
+                "losses: {name} is not produced by this model, which has {}",
+                produced.join(", ")
+            )
+        })
         .collect();
-    problems.extend(produced.iter().filter(|name| !weights.contains_key(**name)).map(|name| {
-        format!("losses: {name} has no weight; give it one, 0 to only watch it")
-    }));
+    problems.extend(
+        produced
+            .iter()
+            .filter(|name| !weights.contains_key(**name))
+            .map(|name| format!("losses: {name} has no weight; give it one, 0 to only watch it")),
+    );
     if !problems.is_empty() {
         return Err(TrainError::Config(problems));
     }
@@ -78,15 +89,33 @@ mod tests {
     #[test]
     fn names_must_be_the_same() {
         let weights = BTreeMap::from([("a".to_owned(), 2.0), ("perceptual".to_owned(), 1.0)]);
-        let message = weigh(vec![("a", loss(1.0)), ("b", loss(1.0))], &weights).unwrap_err().to_string();
-        assert!(message.contains("perceptual is not produced") && message.contains("b has no weight"), "{message}");
+        let message = weigh(vec![("a", loss(1.0)), ("b", loss(1.0))], &weights)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("perceptual is not produced") && message.contains("b has no weight"),
+            "{message}"
+        );
     }
 
     #[test]
     fn both_comparisons_are_means() {
         let device = Device::flex();
-        let (x, y) = (Tensor::<4>::ones([1, 1, 1, 2], &device).mul_scalar(3.0), Tensor::zeros([1, 1, 1, 2], &device));
-        assert_eq!(ReconstructionLoss::SquaredError.of(x.clone(), y.clone()).into_scalar::<f32>(), 9.0);
-        assert_eq!(ReconstructionLoss::AbsoluteError.of(x, y).into_scalar::<f32>(), 3.0);
+        let (x, y) = (
+            Tensor::<4>::ones([1, 1, 1, 2], &device).mul_scalar(3.0),
+            Tensor::zeros([1, 1, 1, 2], &device),
+        );
+        assert_eq!(
+            ReconstructionLoss::SquaredError
+                .of(x.clone(), y.clone())
+                .into_scalar::<f32>(),
+            9.0
+        );
+        assert_eq!(
+            ReconstructionLoss::AbsoluteError
+                .of(x, y)
+                .into_scalar::<f32>(),
+            3.0
+        );
     }
 }

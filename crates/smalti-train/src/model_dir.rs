@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use smalti_data::PreprocessPair;
 use smalti_models::autoencoder::{Autoencoder, AutoencoderConfig};
 use smalti_models::generators::rq_transformer::config::{CodeInput, Sharing};
-use smalti_models::generators::rq_transformer::{CodeEmbedding, RqTransformer, RqTransformerConfig};
+use smalti_models::generators::rq_transformer::{
+    CodeEmbedding, RqTransformer, RqTransformerConfig,
+};
 use smalti_models::generators::sampling::SamplingConfig;
 use smalti_nn::Init;
 use smalti_nn::state::Weights;
@@ -98,9 +100,18 @@ pub struct GeneratorModel {
 impl TokenizerModel {
     /// A model as training leaves it.
     pub fn new(network: Autoencoder, preprocess: PreprocessPair, license: String) -> Self {
-        let description = TokenizerDescription { version: VERSION, model: network.config().clone(), preprocess, license };
+        let description = TokenizerDescription {
+            version: VERSION,
+            model: network.config().clone(),
+            preprocess,
+            license,
+        };
         let fingerprint = fingerprint(&description, &weight_bytes(&Weights::of(&network)));
-        Self { description, network, fingerprint }
+        Self {
+            description,
+            network,
+            fingerprint,
+        }
     }
 
     /// Writes the folder.
@@ -109,7 +120,13 @@ impl TokenizerModel {
     /// When a file cannot be written.
     pub fn save(&self, folder: &Path) -> Result<(), TrainError> {
         let bytes = weight_bytes(&Weights::of(&self.network));
-        write(folder, TOKENIZER_FILE, &self.fingerprint, &self.description, &bytes)
+        write(
+            folder,
+            TOKENIZER_FILE,
+            &self.fingerprint,
+            &self.description,
+            &bytes,
+        )
     }
 
     /// Reads the folder; a run's folder stands for the model in it.
@@ -118,17 +135,29 @@ impl TokenizerModel {
     /// When it is missing, damaged or of another kind.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, TrainError> {
         let folder = &model_folder(folder, TOKENIZER_FILE)?;
-        let (description, weights, fingerprint) = read::<TokenizerDescription>(folder, TOKENIZER_FILE)?;
+        let (description, weights, fingerprint) =
+            read::<TokenizerDescription>(folder, TOKENIZER_FILE)?;
         require_version(folder, description.version)?;
         let network = description.model.build(&mut Init::new(device, 0))?;
-        let network = weights.load_into(network).map_err(TrainError::weights(&folder.join(WEIGHTS_FILE)))?;
-        Ok(Self { description, network, fingerprint })
+        let network = weights
+            .load_into(network)
+            .map_err(TrainError::weights(&folder.join(WEIGHTS_FILE)))?;
+        Ok(Self {
+            description,
+            network,
+            fingerprint,
+        })
     }
 }
 
 impl GeneratorModel {
     /// A model as training leaves it.
-    pub fn new(network: RqTransformer, tokenizer: TokenizerModel, classes: Vec<String>, sampling: SamplingConfig) -> Self {
+    pub fn new(
+        network: RqTransformer,
+        tokenizer: TokenizerModel,
+        classes: Vec<String>,
+        sampling: SamplingConfig,
+    ) -> Self {
         let description = GeneratorDescription {
             version: VERSION,
             model: network.config().clone(),
@@ -138,7 +167,12 @@ impl GeneratorModel {
             license: tokenizer.description.license.clone(),
         };
         let fingerprint = fingerprint(&description, &weight_bytes(&Weights::of(&network)));
-        Self { description, network, tokenizer, fingerprint }
+        Self {
+            description,
+            network,
+            tokenizer,
+            fingerprint,
+        }
     }
 
     /// Writes the folder, its tokenizer in it.
@@ -148,7 +182,13 @@ impl GeneratorModel {
     pub fn save(&self, folder: &Path) -> Result<(), TrainError> {
         self.tokenizer.save(&folder.join(TOKENIZER_FOLDER))?;
         let bytes = weight_bytes(&Weights::of(&self.network));
-        write(folder, GENERATOR_FILE, &self.fingerprint, &self.description, &bytes)
+        write(
+            folder,
+            GENERATOR_FILE,
+            &self.fingerprint,
+            &self.description,
+            &bytes,
+        )
     }
 
     /// Reads the folder; a run's folder stands for the model in it.
@@ -158,7 +198,8 @@ impl GeneratorModel {
     /// trained with.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, TrainError> {
         let folder = &model_folder(folder, GENERATOR_FILE)?;
-        let (description, weights, fingerprint) = read::<GeneratorDescription>(folder, GENERATOR_FILE)?;
+        let (description, weights, fingerprint) =
+            read::<GeneratorDescription>(folder, GENERATOR_FILE)?;
         require_version(folder, description.version)?;
         let tokenizer = TokenizerModel::load(&folder.join(TOKENIZER_FOLDER), device)?;
         if tokenizer.fingerprint != description.tokenizer {
@@ -171,17 +212,33 @@ impl GeneratorModel {
         }
         let codes = code_embedding(&description.model, tokenizer.network.quantizer());
         let network = description.model.build(codes, &mut Init::new(device, 0))?;
-        let network = weights.load_into(network).map_err(TrainError::weights(&folder.join(WEIGHTS_FILE)))?;
-        Ok(Self { description, network, tokenizer, fingerprint })
+        let network = weights
+            .load_into(network)
+            .map_err(TrainError::weights(&folder.join(WEIGHTS_FILE)))?;
+        Ok(Self {
+            description,
+            network,
+            tokenizer,
+            fingerprint,
+        })
     }
 }
 
 /// The frozen codebooks that a generator sees codes through, where its configuration asks for them.
-pub fn code_embedding(config: &RqTransformerConfig, quantizer: &AnyQuantizer) -> Option<CodeEmbedding> {
-    let CodeInput::Tokenizer { .. } = config.embedding else { return None };
-    let shared = quantizer.as_residual().is_none_or(|residual| residual.config().shared);
+pub fn code_embedding(
+    config: &RqTransformerConfig,
+    quantizer: &AnyQuantizer,
+) -> Option<CodeEmbedding> {
+    let CodeInput::Tokenizer { .. } = config.embedding else {
+        return None;
+    };
+    let shared = quantizer
+        .as_residual()
+        .is_none_or(|residual| residual.config().shared);
     let tables = if shared { 1 } else { quantizer.spec().depth() };
-    Some(CodeEmbedding::new((0..tables).map(|depth| quantizer.table(depth)).collect()))
+    Some(CodeEmbedding::new(
+        (0..tables).map(|depth| quantizer.table(depth)).collect(),
+    ))
 }
 
 /// Whether one table of codes serves all depths of a quantizer.
@@ -209,19 +266,33 @@ fn fingerprint<T: Serialize>(description: &T, weights: &[u8]) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-fn write<T: Serialize>(folder: &Path, name: &str, fingerprint: &str, description: &T, weights: &[u8]) -> Result<(), TrainError> {
+fn write<T: Serialize>(
+    folder: &Path,
+    name: &str,
+    fingerprint: &str,
+    description: &T,
+    weights: &[u8],
+) -> Result<(), TrainError> {
     std::fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;
     smalti_data::atomic::write(&folder.join(WEIGHTS_FILE), weights)?;
-    let stamped = Stamped { fingerprint: fingerprint.to_owned(), description };
+    let stamped = Stamped {
+        fingerprint: fingerprint.to_owned(),
+        description,
+    };
     let mut json = serde_json::to_vec_pretty(&stamped).expect("a description serialises");
     json.push(b'\n');
     Ok(smalti_data::atomic::write(&folder.join(name), &json)?)
 }
 
-fn read<T: Serialize + for<'de> Deserialize<'de>>(folder: &Path, name: &str) -> Result<(T, Weights, String), TrainError> {
+fn read<T: Serialize + for<'de> Deserialize<'de>>(
+    folder: &Path,
+    name: &str,
+) -> Result<(T, Weights, String), TrainError> {
     let (path, weights_path) = (folder.join(name), folder.join(WEIGHTS_FILE));
     let json = std::fs::read(&path).map_err(TrainError::io("read", &path))?;
-    let unreadable = |e: serde_json::Error| TrainError::layout(&path, format!("the description cannot be read: {e}"));
+    let unreadable = |e: serde_json::Error| {
+        TrainError::layout(&path, format!("the description cannot be read: {e}"))
+    };
     let stamped: Stamped<T> = serde_json::from_slice(&json).map_err(unreadable)?;
     let bytes = std::fs::read(&weights_path).map_err(TrainError::io("read", &weights_path))?;
     if fingerprint(&stamped.description, &bytes) != stamped.fingerprint {
@@ -231,14 +302,18 @@ fn read<T: Serialize + for<'de> Deserialize<'de>>(folder: &Path, name: &str) -> 
         );
         return Err(TrainError::layout(folder, problem));
     }
-    let weights = Weights::from_safetensors(&bytes).map_err(|problem| TrainError::layout(&weights_path, problem))?;
+    let weights = Weights::from_safetensors(&bytes)
+        .map_err(|problem| TrainError::layout(&weights_path, problem))?;
     Ok((stamped.description, weights, stamped.fingerprint))
 }
 
 fn require_version(folder: &Path, version: u32) -> Result<(), TrainError> {
     match version {
         VERSION => Ok(()),
-        other => Err(TrainError::layout(folder, format!("the model has format version {other}, this program reads {VERSION}"))),
+        other => Err(TrainError::layout(
+            folder,
+            format!("the model has format version {other}, this program reads {VERSION}"),
+        )),
     }
 }
 
@@ -249,15 +324,19 @@ fn model_folder(folder: &Path, name: &str) -> Result<std::path::PathBuf, TrainEr
             return Ok(candidate);
         }
     }
-    let holds = |name: &str| folder.join(name).is_file() || folder.join("model").join(name).is_file();
+    let holds =
+        |name: &str| folder.join(name).is_file() || folder.join("model").join(name).is_file();
     let problem = if !folder.exists() {
         "there is no such folder".to_owned()
     } else if folder.is_file() {
         "this is a file, the folder of a model is needed".to_owned()
     } else if name == TOKENIZER_FILE && holds(GENERATOR_FILE) {
-        format!("this is a generator, a tokenizer is needed; the generator's own is in its folder {TOKENIZER_FOLDER}/")
+        format!(
+            "this is a generator, a tokenizer is needed; the generator's own is in its folder {TOKENIZER_FOLDER}/"
+        )
     } else if name == GENERATOR_FILE && holds(TOKENIZER_FILE) {
-        "this is a tokenizer, a generator is needed; `smalti train` trains one on its codes".to_owned()
+        "this is a tokenizer, a generator is needed; `smalti train` trains one on its codes"
+            .to_owned()
     } else if folder.join("config.toml").is_file() {
         "the run is not finished, it has no model yet".to_owned()
     } else {

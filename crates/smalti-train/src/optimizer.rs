@@ -85,11 +85,29 @@ impl OptimizerConfig {
                 problems.push(format!("optimizer: {problem}"));
             }
         };
-        require(self.learning_rate > 0.0 && self.learning_rate.is_finite(), format!("learning_rate must be positive, got {}", self.learning_rate));
-        require(self.betas.iter().all(|b| (0.0..1.0).contains(b)), format!("betas must lie in [0, 1), got {:?}", self.betas));
-        require(self.epsilon > 0.0, format!("epsilon must be positive, got {}", self.epsilon));
-        require(self.weight_decay >= 0.0, format!("weight_decay must not be negative, got {}", self.weight_decay));
-        require(self.clip_norm.is_none_or(|norm| norm > 0.0), "clip_norm must be positive".into());
+        require(
+            self.learning_rate > 0.0 && self.learning_rate.is_finite(),
+            format!("learning_rate must be positive, got {}", self.learning_rate),
+        );
+        require(
+            self.betas.iter().all(|b| (0.0..1.0).contains(b)),
+            format!("betas must lie in [0, 1), got {:?}", self.betas),
+        );
+        require(
+            self.epsilon > 0.0,
+            format!("epsilon must be positive, got {}", self.epsilon),
+        );
+        require(
+            self.weight_decay >= 0.0,
+            format!(
+                "weight_decay must not be negative, got {}",
+                self.weight_decay
+            ),
+        );
+        require(
+            self.clip_norm.is_none_or(|norm| norm > 0.0),
+            "clip_norm must be positive".into(),
+        );
         problems
     }
 }
@@ -115,7 +133,11 @@ pub struct Optimizer {
 impl Optimizer {
     /// A fresh optimiser.
     pub fn new(config: OptimizerConfig) -> Self {
-        Self { config, steps: 0, moments: BTreeMap::new() }
+        Self {
+            config,
+            steps: 0,
+            moments: BTreeMap::new(),
+        }
     }
 
     /// The configuration.
@@ -125,14 +147,26 @@ impl Optimizer {
 
     /// One step of `module` along `gradients`, with the learning rate times `factor`. `norm` is the
     /// gradients' norm.
-    pub fn step<M: Module>(&mut self, module: M, gradients: Gradients, norm: f64, factor: f64) -> M {
+    pub fn step<M: Module>(
+        &mut self,
+        module: M,
+        gradients: Gradients,
+        norm: f64,
+        factor: f64,
+    ) -> M {
         self.steps += 1;
         let scale = match self.config.clip_norm {
             // PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
             Some(limit) => (limit / (norm + 1e-6)).min(1.0),
             None => 1.0,
         };
-        let mut stepper = Stepper { optimizer: self, gradients, factor, scale, path: ParameterPath::default() };
+        let mut stepper = Stepper {
+            optimizer: self,
+            gradients,
+            factor,
+            scale,
+            path: ParameterPath::default(),
+        };
         module.map(&mut stepper)
     }
 
@@ -142,7 +176,11 @@ impl Optimizer {
             DecayScope::All => true,
             DecayScope::Matrices => dimensions >= 2 && !name.contains("emb"),
         };
-        let amount = if decays { self.config.weight_decay as f32 } else { 0.0 };
+        let amount = if decays {
+            self.config.weight_decay as f32
+        } else {
+            0.0
+        };
         Adam {
             learning_rate: self.config.learning_rate * factor,
             beta1: self.config.betas[0],
@@ -168,12 +206,18 @@ struct Stepper<'a> {
 impl ModuleMapper for Stepper<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let name = self.path.name();
-        let Some(grad) = self.gradients.remove(&name) else { return param };
+        let Some(grad) = self.gradients.remove(&name) else {
+            return param;
+        };
         let rule = self.optimizer.rule(&name, D, self.factor, self.scale);
-        let moments = self.optimizer.moments.remove(&name).unwrap_or_else(|| Moments {
-            first: grad.zeros_like(),
-            second: grad.zeros_like(),
-        });
+        let moments = self
+            .optimizer
+            .moments
+            .remove(&name)
+            .unwrap_or_else(|| Moments {
+                first: grad.zeros_like(),
+                second: grad.zeros_like(),
+            });
         let steps = self.optimizer.steps;
         let mut kept = None;
         let param = param.map(|tensor| {
@@ -187,7 +231,9 @@ impl ModuleMapper for Stepper<'_> {
             kept = Some(moments);
             Tensor::from_inner(values.reshape(shape)).require_grad()
         });
-        self.optimizer.moments.insert(name, kept.expect("the parameter was just mapped"));
+        self.optimizer
+            .moments
+            .insert(name, kept.expect("the parameter was just mapped"));
         param
     }
 
@@ -211,13 +257,27 @@ fn step_on_cpu<const D: usize>(
     let (shape, device) = (values.dims(), values.device());
     let (mut parameter, grad) = (host_values(values), host_values(grad));
     let (mut first, mut second) = (host_values(moments.first), host_values(moments.second));
-    rule.step(steps, AdamState { parameter: &mut parameter, first: &mut first, second: &mut second }, &grad);
+    rule.step(
+        steps,
+        AdamState {
+            parameter: &mut parameter,
+            first: &mut first,
+            second: &mut second,
+        },
+        &grad,
+    );
     let flat = |values: Vec<f32>| {
         let length = values.len();
         Tensor::from_data(TensorData::new(values, [length]), &device)
     };
-    let moments = Moments { first: flat(first), second: flat(second) };
-    (Tensor::from_data(TensorData::new(parameter, Shape::from(shape)), &device), moments)
+    let moments = Moments {
+        first: flat(first),
+        second: flat(second),
+    };
+    (
+        Tensor::from_data(TensorData::new(parameter, Shape::from(shape)), &device),
+        moments,
+    )
 }
 
 /// The same formula with the device's own operations.
@@ -234,12 +294,21 @@ fn step_on_device<const D: usize>(
     let mut grad = grad.mul_scalar(rule.grad_scale);
     match rule.weight_decay {
         WeightDecay::L2(amount) => grad = grad + parameter.clone().mul_scalar(amount),
-        WeightDecay::Decoupled(amount) => parameter = parameter.mul_scalar(1.0 - rule.learning_rate * f64::from(amount)),
+        WeightDecay::Decoupled(amount) => {
+            parameter = parameter.mul_scalar(1.0 - rule.learning_rate * f64::from(amount))
+        }
     }
     let first = moments.first.clone() + (grad.clone() - moments.first).mul_scalar(1.0 - rule.beta1);
     let second = moments.second.mul_scalar(rule.beta2) + grad.square().mul_scalar(1.0 - rule.beta2);
-    let (one, two) = (1.0 - rule.beta1.powf(steps as f64), 1.0 - rule.beta2.powf(steps as f64));
-    let denominator = second.clone().sqrt().div_scalar(two.sqrt()).add_scalar(rule.eps);
+    let (one, two) = (
+        1.0 - rule.beta1.powf(steps as f64),
+        1.0 - rule.beta2.powf(steps as f64),
+    );
+    let denominator = second
+        .clone()
+        .sqrt()
+        .div_scalar(two.sqrt())
+        .add_scalar(rule.eps);
     let parameter = parameter - (first.clone() / denominator).mul_scalar(rule.learning_rate / one);
     (parameter.reshape(shape), Moments { first, second })
 }
@@ -273,7 +342,10 @@ mod tests {
         let param = |t: Tensor<2>| Param::initialized(ParamId::new(), t.require_grad());
         Point {
             weight: param(Tensor::from_data([[1.0, -2.0], [3.0, 0.5]], &device)),
-            bias: Param::initialized(ParamId::new(), Tensor::<1>::from_data([4.0, -1.0], &device).require_grad()),
+            bias: Param::initialized(
+                ParamId::new(),
+                Tensor::<1>::from_data([4.0, -1.0], &device).require_grad(),
+            ),
         }
     }
 
@@ -310,11 +382,17 @@ mod tests {
                 let norm = gradients.norm();
                 point = optimizer.step(point, gradients, norm, 1.0);
             }
-            for (got, start) in host_values(point.weight.val()).into_iter().zip([1.0, -2.0, 3.0, 0.5]) {
+            for (got, start) in host_values(point.weight.val())
+                .into_iter()
+                .zip([1.0, -2.0, 3.0, 0.5])
+            {
                 assert!((f64::from(got) - expected(start, |w| 2.0 * w, 0.5, coupled)).abs() < 1e-5);
             }
             for (got, start) in host_values(point.bias.val()).into_iter().zip([4.0, -1.0]) {
-                assert!((f64::from(got) - expected(start, |b| 4.0 * b.powi(3), 0.0, coupled)).abs() < 1e-5);
+                assert!(
+                    (f64::from(got) - expected(start, |b| 4.0 * b.powi(3), 0.0, coupled)).abs()
+                        < 1e-5
+                );
             }
         }
     }
@@ -325,9 +403,24 @@ mod tests {
         let tensor = |values: [f32; 3]| Tensor::<1>::from_data(values, &device);
         let optimizer = Optimizer::new(config(OptimizerKind::AdamW));
         let rule = optimizer.rule("weight", 2, 0.7, 0.3);
-        let moments = || Moments { first: tensor([0.1, -0.2, 0.0]), second: tensor([0.3, 0.01, 0.0]) };
-        let (cpu, _) = step_on_cpu(rule, 5, tensor([1.0, 2.0, -3.0]), moments(), tensor([0.5, -1.0, 2.0]));
-        let (other, _) = step_on_device(rule, 5, tensor([1.0, 2.0, -3.0]), moments(), tensor([0.5, -1.0, 2.0]));
+        let moments = || Moments {
+            first: tensor([0.1, -0.2, 0.0]),
+            second: tensor([0.3, 0.01, 0.0]),
+        };
+        let (cpu, _) = step_on_cpu(
+            rule,
+            5,
+            tensor([1.0, 2.0, -3.0]),
+            moments(),
+            tensor([0.5, -1.0, 2.0]),
+        );
+        let (other, _) = step_on_device(
+            rule,
+            5,
+            tensor([1.0, 2.0, -3.0]),
+            moments(),
+            tensor([0.5, -1.0, 2.0]),
+        );
         for (a, b) in host_values(cpu).into_iter().zip(host_values(other)) {
             assert!((a - b).abs() < 1e-6, "{a} {b}");
         }

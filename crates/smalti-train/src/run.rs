@@ -37,7 +37,12 @@ pub enum RunOutcome {
 /// # Errors
 /// When the configuration is invalid or of another run than the folder's, data or models cannot be
 /// read, a loss is not finite, or a file cannot be written.
-pub fn train(config: &RunConfig, folder: &Path, device: &Device, observer: &mut dyn Observer) -> Result<RunOutcome, TrainError> {
+pub fn train(
+    config: &RunConfig,
+    folder: &Path,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<RunOutcome, TrainError> {
     config.validate()?;
     let folder = RunFolder(folder.to_owned());
     std::fs::create_dir_all(folder.path()).map_err(TrainError::io("create", folder.path()))?;
@@ -83,11 +88,32 @@ fn train_generator(
     let tokenizer = TokenizerModel::load(&run.tokenizer, device)?;
     let (train, eval) = open(&run.data, observer)?;
     let latents = matches!(run.targets, TargetConfig::Soft { .. });
-    let cache = |dataset: &Dataset, name: &str, mirror: bool, latents: bool, observer: &mut dyn Observer| {
-        let config = TokenizeConfig { preprocess: run.data.preprocess.eval.clone(), mirror, latents, batch_size: 64 };
-        token_cache(&tokenizer, dataset, &config, &folder.path().join(name), observer)
+    let cache = |dataset: &Dataset,
+                 name: &str,
+                 mirror: bool,
+                 latents: bool,
+                 observer: &mut dyn Observer| {
+        let config = TokenizeConfig {
+            preprocess: run.data.preprocess.eval.clone(),
+            mirror,
+            latents,
+            batch_size: 64,
+        };
+        token_cache(
+            &tokenizer,
+            dataset,
+            &config,
+            &folder.path().join(name),
+            observer,
+        )
     };
-    let train = cache(&train, "tokens-train.safetensors", run.mirror, latents, observer)?;
+    let train = cache(
+        &train,
+        "tokens-train.safetensors",
+        run.mirror,
+        latents,
+        observer,
+    )?;
     let eval = cache(&eval, "tokens-eval.safetensors", false, false, observer)?;
     let mut stage = GeneratorStage::new(run, tokenizer, train, eval, device)?;
     let finish = drive(&mut stage, config, folder, observer)?;
@@ -118,7 +144,10 @@ fn token_cache(
         if fits {
             return Ok(cache);
         }
-        observer.note(&format!("{} is of other images or of another tokenizer, tokenizing anew", path.display()));
+        observer.note(&format!(
+            "{} is of other images or of another tokenizer, tokenizing anew",
+            path.display()
+        ));
     }
     tokenize(tokenizer, dataset, config, path, observer)?;
     Ok(TokenCache::open(path)?)
@@ -126,7 +155,10 @@ fn token_cache(
 
 /// The images to learn from and to measure on; broken files are reported.
 fn open(data: &DataConfig, observer: &mut dyn Observer) -> Result<(Dataset, Dataset), TrainError> {
-    let options = OpenOptions { strict: data.strict, ..OpenOptions::default() };
+    let options = OpenOptions {
+        strict: data.strict,
+        ..OpenOptions::default()
+    };
     let (source, report) = data.source.open(&options)?;
     tell(&report, observer);
     let eval_source = match &data.eval_source {
@@ -138,7 +170,11 @@ fn open(data: &DataConfig, observer: &mut dyn Observer) -> Result<(Dataset, Data
         None => source.clone(),
     };
     let (train, eval) = (data.train.of(&source)?, data.eval.of(&eval_source)?);
-    observer.note(&format!("{} images to learn from, {} to measure on", train.len(), eval.len()));
+    observer.note(&format!(
+        "{} images to learn from, {} to measure on",
+        train.len(),
+        eval.len()
+    ));
     Ok((train, eval))
 }
 
@@ -148,7 +184,12 @@ fn tell(report: &LoadReport, observer: &mut dyn Observer) {
     if report.broken.is_empty() {
         return;
     }
-    let mut text = format!("{} of {} images in {} are broken and skipped:", report.broken.len(), report.found, report.path.display());
+    let mut text = format!(
+        "{} of {} images in {} are broken and skipped:",
+        report.broken.len(),
+        report.found,
+        report.path.display()
+    );
     for file in report.broken.iter().take(NAMED) {
         text.push_str(&format!("\n  {}: {}", file.name, file.reason));
     }

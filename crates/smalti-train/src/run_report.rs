@@ -11,8 +11,8 @@ use crate::journal::{self, Entry};
 use crate::model_dir::{GeneratorModel, TokenizerModel, short};
 use crate::observer::Silent;
 use crate::report::{
-    Better, Column, Exhibit, Gallery, Histogram, KeyNumber, LineChart, Picture, Quantity, Report, SampleGrid, Section,
-    Series, Table, Value,
+    Better, Column, Exhibit, Gallery, Histogram, KeyNumber, LineChart, Picture, Quantity, Report,
+    SampleGrid, Section, Series, Table, Value,
 };
 use crate::samples::{to_images, to_tensor};
 use crate::trainer::RunFolder;
@@ -28,7 +28,12 @@ const SAMPLES: usize = 12;
 ///
 /// # Errors
 /// When the journal cannot be read or the network gives NaN.
-pub fn tokenizer(config: &RunConfig, model: &TokenizerModel, images: &[Image], folder: &RunFolder) -> Result<String, TrainError> {
+pub fn tokenizer(
+    config: &RunConfig,
+    model: &TokenizerModel,
+    images: &[Image],
+    folder: &RunFolder,
+) -> Result<String, TrainError> {
     let mut report = Report::new("Image tokenizer");
     report.subtitle("Images to discrete codes and back: what this run trained and how good it is.");
     let evaluation = tokenizer_numbers(&mut report, model, images)?;
@@ -45,7 +50,12 @@ pub fn tokenizer(config: &RunConfig, model: &TokenizerModel, images: &[Image], f
 ///
 /// # Errors
 /// When the journal cannot be read or the network gives NaN.
-pub fn generator(config: &RunConfig, model: &GeneratorModel, seed: u64, folder: &RunFolder) -> Result<String, TrainError> {
+pub fn generator(
+    config: &RunConfig,
+    model: &GeneratorModel,
+    seed: u64,
+    folder: &RunFolder,
+) -> Result<String, TrainError> {
     let mut report = Report::new("Image generator");
     report.subtitle("New images, written code by code.");
     let entries = journal::read(&folder.journal())?;
@@ -83,7 +93,11 @@ pub fn whole_path(
         section.add(chart);
     }
     section.add(generator_chart(&stage_two));
-    report.configuration(format!("# stage 1\n{}\n# stage 2\n{}", configs[0].to_toml(), configs[1].to_toml()));
+    report.configuration(format!(
+        "# stage 1\n{}\n# stage 2\n{}",
+        configs[0].to_toml(),
+        configs[1].to_toml()
+    ));
     Ok(report.render())
 }
 
@@ -92,29 +106,68 @@ struct Measured {
     statistics: smalti_metrics::CodeStatistics,
 }
 
-fn tokenizer_numbers(report: &mut Report, model: &TokenizerModel, images: &[Image]) -> Result<Measured, TrainError> {
+fn tokenizer_numbers(
+    report: &mut Report,
+    model: &TokenizerModel,
+    images: &[Image],
+) -> Result<Measured, TrainError> {
     let (evaluation, statistics) = evaluate(&model.network, images, 64, &mut Silent)?;
     report.fact("tokenizer", Value::text(short(&model.fingerprint)));
-    report.fact("images measured on, none of them trained on", Value::count(evaluation.images as u64));
-    report.key_number(KeyNumber::new("PSNR", Value::number(evaluation.psnr_db, 2).unit("dB")).note("mean over images, 8-bit RGB"));
+    report.fact(
+        "images measured on, none of them trained on",
+        Value::count(evaluation.images as u64),
+    );
+    report.key_number(
+        KeyNumber::new("PSNR", Value::number(evaluation.psnr_db, 2).unit("dB"))
+            .note("mean over images, 8-bit RGB"),
+    );
     if let Some(ssim) = evaluation.ssim {
-        report.key_number(KeyNumber::new("SSIM", Value::number(ssim, 3)).note("mean over images, 7×7 window"));
+        report.key_number(
+            KeyNumber::new("SSIM", Value::number(ssim, 3)).note("mean over images, 7×7 window"),
+        );
     }
-    report.key_number(KeyNumber::new("rate", Value::number(evaluation.bits_per_pixel, 3).unit("bits per pixel")).note("24 uncompressed"));
-    report.key_number(KeyNumber::new("codebook used", Value::percent(evaluation.usage, 1)).note("codes seen at least once"));
-    Ok(Measured { evaluation, statistics })
+    report.key_number(
+        KeyNumber::new(
+            "rate",
+            Value::number(evaluation.bits_per_pixel, 3).unit("bits per pixel"),
+        )
+        .note("24 uncompressed"),
+    );
+    report.key_number(
+        KeyNumber::new("codebook used", Value::percent(evaluation.usage, 1))
+            .note("codes seen at least once"),
+    );
+    Ok(Measured {
+        evaluation,
+        statistics,
+    })
 }
 
 fn generator_numbers(report: &mut Report, model: &GeneratorModel, entries: &[Entry]) {
     report.fact("generator", Value::text(short(&model.fingerprint)));
-    let last = entries.iter().rev().find(|entry| entry.phase == "eval").and_then(|entry| entry.number("codes"));
+    let last = entries
+        .iter()
+        .rev()
+        .find(|entry| entry.phase == "eval")
+        .and_then(|entry| entry.number("codes"));
     if let Some(loss) = last {
         let note = "cross entropy on images not trained on";
-        report.key_number(KeyNumber::new("generator", Value::number(loss / std::f64::consts::LN_2, 2).unit("bits per code")).note(note));
+        report.key_number(
+            KeyNumber::new(
+                "generator",
+                Value::number(loss / std::f64::consts::LN_2, 2).unit("bits per code"),
+            )
+            .note(note),
+        );
     }
 }
 
-fn tokenizer_sections(report: &mut Report, model: &TokenizerModel, images: &[Image], measured: &Measured) -> Result<(), TrainError> {
+fn tokenizer_sections(
+    report: &mut Report,
+    model: &TokenizerModel,
+    images: &[Image],
+    measured: &Measured,
+) -> Result<(), TrainError> {
     let section = report.section("Reconstructions");
     section.paragraph("Originals on the left, what is left of them after encoding to codes and decoding on the right. The network has not seen these images in training.");
     section.add(reconstructions(model, &spread(images, EXHIBITS))?);
@@ -129,16 +182,21 @@ fn tokenizer_sections(report: &mut Report, model: &TokenizerModel, images: &[Ima
 /// `count` of the images, evenly spread over all.
 fn spread(images: &[Image], count: usize) -> Vec<Image> {
     let count = count.min(images.len());
-    (0..count).map(|i| images[i * images.len() / count].clone()).collect()
+    (0..count)
+        .map(|i| images[i * images.len() / count].clone())
+        .collect()
 }
 
 fn picture(image: &Image) -> Picture {
     let (width, height) = (image.width() as u32, image.height() as u32);
-    Picture::new(width, height, image.pixels().to_vec()).expect("an image has as many bytes as it needs")
+    Picture::new(width, height, image.pixels().to_vec())
+        .expect("an image has as many bytes as it needs")
 }
 
 fn reconstructions(model: &TokenizerModel, images: &[Image]) -> Result<Gallery, TrainError> {
-    let codes = model.network.encode(to_tensor(images, &model.network.device()))?;
+    let codes = model
+        .network
+        .encode(to_tensor(images, &model.network.device()))?;
     let decoded = to_images(model.network.decode(&codes)?)?;
     let mut gallery = Gallery::new("Original and reconstruction, with the PSNR of each pair.");
     for (i, (image, reconstruction)) in images.iter().zip(&decoded).enumerate() {
@@ -153,7 +211,9 @@ fn reconstructions(model: &TokenizerModel, images: &[Image]) -> Result<Gallery, 
 }
 
 fn code_maps(model: &TokenizerModel, images: &[Image]) -> Result<Gallery, TrainError> {
-    let codes = model.network.encode(to_tensor(images, &model.network.device()))?;
+    let codes = model
+        .network
+        .encode(to_tensor(images, &model.network.device()))?;
     let [_, depth, height, width] = codes.dims();
     let values = codes.values();
     let mut maps = values.chunks_exact(height * width);
@@ -162,8 +222,12 @@ fn code_maps(model: &TokenizerModel, images: &[Image]) -> Result<Gallery, TrainE
         let mut exhibit = Exhibit::new("").picture("image", picture(image));
         for d in 0..depth {
             let map = maps.next().expect("a map for each depth of each image");
-            let map = Picture::of_codes(width as u32, height as u32, map).expect("a map has as many codes as it needs");
-            exhibit = exhibit.picture(format!("depth {}", d + 1), map.enlarged(((image.width() / width).max(1)) as u32));
+            let map = Picture::of_codes(width as u32, height as u32, map)
+                .expect("a map has as many codes as it needs");
+            exhibit = exhibit.picture(
+                format!("depth {}", d + 1),
+                map.enlarged(((image.width() / width).max(1)) as u32),
+            );
         }
         gallery.exhibit(exhibit);
     }
@@ -191,30 +255,65 @@ fn depth_table(evaluation: &Evaluation) -> Table {
     table
 }
 
-fn code_usage(section: &mut Section, model: &TokenizerModel, statistics: &smalti_metrics::CodeStatistics) {
-    let shared = model.network.quantizer().as_residual().is_some_and(|residual| residual.config().shared);
+fn code_usage(
+    section: &mut Section,
+    model: &TokenizerModel,
+    statistics: &smalti_metrics::CodeStatistics,
+) {
+    let shared = model
+        .network
+        .quantizer()
+        .as_residual()
+        .is_some_and(|residual| residual.config().shared);
     let depth = model.network.quantizer().spec().depth();
     if shared {
         let mut sums = statistics.counts(0).to_vec();
         for d in 1..depth {
-            sums.iter_mut().zip(statistics.counts(d)).for_each(|(sum, count)| *sum += count);
+            sums.iter_mut()
+                .zip(statistics.counts(d))
+                .for_each(|(sum, count)| *sum += count);
         }
-        section.add(Histogram::ranked("How often each code is used, all depths together, most used first", &sums).log_y());
+        section.add(
+            Histogram::ranked(
+                "How often each code is used, all depths together, most used first",
+                &sums,
+            )
+            .log_y(),
+        );
         return;
     }
     for d in 0..depth {
-        section.add(Histogram::ranked(format!("How often each code of depth {} is used, most used first", d + 1), statistics.counts(d)).log_y());
+        section.add(
+            Histogram::ranked(
+                format!(
+                    "How often each code of depth {} is used, most used first",
+                    d + 1
+                ),
+                statistics.counts(d),
+            )
+            .log_y(),
+        );
     }
 }
 
-fn generator_sections(report: &mut Report, model: &GeneratorModel, seed: u64) -> Result<(), TrainError> {
+fn generator_sections(
+    report: &mut Report,
+    model: &GeneratorModel,
+    seed: u64,
+) -> Result<(), TrainError> {
     let section = report.section("Generated images");
     section.paragraph("New images, sampled code by code; none of them was in the training set as such. One row for each class.");
     let mut grid = SampleGrid::new("Samples, unselected.");
     let classes = &model.description.classes;
     let rows: Vec<(String, Conditions)> = match classes.is_empty() {
-        true => (0..4).map(|_| (String::new(), Conditions::Unconditional(SAMPLES))).collect(),
-        false => classes.iter().enumerate().map(|(c, name)| (name.clone(), Conditions::Classes(vec![c as u32; SAMPLES]))).collect(),
+        true => (0..4)
+            .map(|_| (String::new(), Conditions::Unconditional(SAMPLES)))
+            .collect(),
+        false => classes
+            .iter()
+            .enumerate()
+            .map(|(c, name)| (name.clone(), Conditions::Classes(vec![c as u32; SAMPLES])))
+            .collect(),
     };
     for (row, (name, conditions)) in rows.into_iter().enumerate() {
         let request = GenerationRequest {
@@ -222,7 +321,9 @@ fn generator_sections(report: &mut Report, model: &GeneratorModel, seed: u64) ->
             first_sample: (row * SAMPLES) as u64,
             ..GenerationRequest::new(conditions, seed)
         };
-        let codes = model.network.generate(&request, &mut |_| std::ops::ControlFlow::Continue(()))?;
+        let codes = model
+            .network
+            .generate(&request, &mut |_| std::ops::ControlFlow::Continue(()))?;
         let images = to_images(model.tokenizer.network.decode(&codes)?)?;
         grid.row(name, images.iter().map(picture).collect::<Vec<_>>());
     }
@@ -232,30 +333,50 @@ fn generator_sections(report: &mut Report, model: &GeneratorModel, seed: u64) ->
 
 fn points(entries: &[Entry], phase: &str, name: &str) -> Vec<(f64, f64)> {
     let of_phase = entries.iter().filter(|entry| entry.phase == phase);
-    of_phase.filter_map(|entry| Some((entry.step as f64, entry.number(name)?))).collect()
+    of_phase
+        .filter_map(|entry| Some((entry.step as f64, entry.number(name)?)))
+        .collect()
 }
 
 fn tokenizer_charts(entries: &[Entry]) -> Vec<LineChart> {
     let steps = || Quantity::new("step");
-    let mut losses = LineChart::new("Losses", steps(), Quantity::new("loss, images in [−1, 1]")).log_y();
+    let mut losses =
+        LineChart::new("Losses", steps(), Quantity::new("loss, images in [−1, 1]")).log_y();
     for name in ["reconstruction", "commitment", "codebook"] {
         let points = points(entries, "train", name);
         if !points.is_empty() {
             losses.series(Series::new(name, points));
         }
     }
-    let mut psnr = LineChart::new("Fidelity on images not trained on", steps(), Quantity::new("PSNR").unit("dB"));
+    let mut psnr = LineChart::new(
+        "Fidelity on images not trained on",
+        steps(),
+        Quantity::new("PSNR").unit("dB"),
+    );
     psnr.series(Series::new("PSNR", points(entries, "eval", "psnr_db")));
-    let mut usage = LineChart::new("Codes used on images not trained on", steps(), Quantity::new("share of the codes"));
+    let mut usage = LineChart::new(
+        "Codes used on images not trained on",
+        steps(),
+        Quantity::new("share of the codes"),
+    );
     usage.series(Series::new("used", points(entries, "eval", "usage")));
-    usage.series(Series::new("chosen in a training step", points(entries, "train", "codes_chosen")));
+    usage.series(Series::new(
+        "chosen in a training step",
+        points(entries, "train", "codes_chosen"),
+    ));
     vec![losses, psnr, usage]
 }
 
 fn generator_chart(entries: &[Entry]) -> LineChart {
-    let (step, loss) = (Quantity::new("step"), Quantity::new("loss").unit("nats per code"));
+    let (step, loss) = (
+        Quantity::new("step"),
+        Quantity::new("loss").unit("nats per code"),
+    );
     let mut chart = LineChart::new("Cross entropy of the generator", step, loss);
     chart.series(Series::new("training", points(entries, "train", "codes")));
-    chart.series(Series::new("images not trained on", points(entries, "eval", "codes")));
+    chart.series(Series::new(
+        "images not trained on",
+        points(entries, "eval", "codes"),
+    ));
     chart
 }

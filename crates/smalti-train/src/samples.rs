@@ -14,8 +14,13 @@ const GAP: usize = 2;
 pub fn to_tensor(images: &[Image], device: &Device) -> Tensor<4> {
     let (width, height) = (images[0].width(), images[0].height());
     let mut planes = Vec::with_capacity(images.len() * 3 * width * height);
-    images.iter().for_each(|image| append_planes(image, &mut planes));
-    Tensor::from_data(TensorData::new(planes, [images.len(), 3, height, width]), device)
+    images
+        .iter()
+        .for_each(|image| append_planes(image, &mut planes));
+    Tensor::from_data(
+        TensorData::new(planes, [images.len(), 3, height, width]),
+        device,
+    )
 }
 
 /// A tensor `[batch, 3, height, width]` in [−1, 1] as 8-bit images; what lies outside is clamped.
@@ -25,7 +30,9 @@ pub fn to_tensor(images: &[Image], device: &Device) -> Tensor<4> {
 pub fn to_images(batch: Tensor<4>) -> Result<Vec<Image>, TrainError> {
     let [_, _, height, width] = batch.dims();
     let planes = host_values(batch);
-    let images = planes.chunks_exact(3 * height * width).map(|planes| from_planes(planes, width, height, ByteRounding::Nearest));
+    let images = planes
+        .chunks_exact(3 * height * width)
+        .map(|planes| from_planes(planes, width, height, ByteRounding::Nearest));
     Ok(images.collect::<Result<_, _>>()?)
 }
 

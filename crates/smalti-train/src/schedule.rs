@@ -28,7 +28,11 @@ pub struct Schedule {
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self { warmup_steps: 0, decay: Decay::Cosine, floor: 0.0 }
+        Self {
+            warmup_steps: 0,
+            decay: Decay::Cosine,
+            floor: 0.0,
+        }
     }
 }
 
@@ -55,12 +59,19 @@ mod tests {
 
     #[test]
     fn rises_then_falls_to_the_floor() {
-        let schedule = Schedule { warmup_steps: 10, decay: Decay::Cosine, floor: 0.1 };
+        let schedule = Schedule {
+            warmup_steps: 10,
+            decay: Decay::Cosine,
+            floor: 0.1,
+        };
         assert!((schedule.factor(0, 110) - 0.1).abs() < 1e-12);
         assert!((schedule.factor(9, 110) - 1.0).abs() < 1e-12);
         assert!((schedule.factor(60, 110) - 0.55).abs() < 1e-12);
         assert!((schedule.factor(110, 110) - 0.1).abs() < 1e-12);
-        let steady = Schedule { decay: Decay::Constant, ..Schedule::default() };
+        let steady = Schedule {
+            decay: Decay::Constant,
+            ..Schedule::default()
+        };
         assert_eq!(steady.factor(7, 10), 1.0);
     }
 }

@@ -3,7 +3,7 @@
 //! One step: reconstruct a batch (the codebook learns in that pass), compare, weigh the named losses,
 //! go backward, sum gradients over the accumulated batches, clip, step. Losses so far are
 //! `reconstruction` and the quantizer's own; a further loss is one more entry of the list
-//! that [`TokenizerStage::losses`] gives to [`weigh`].
+//! that `TokenizerStage::losses` gives to [`weigh`].
 
 use std::path::{Path, PathBuf};
 
@@ -47,14 +47,30 @@ impl TokenizerStage {
     ///
     /// # Errors
     /// When the configuration is invalid.
-    pub fn new(config: &TokenizerRun, train: Dataset, eval: Vec<Image>, device: &Device) -> Result<Self, TrainError> {
+    pub fn new(
+        config: &TokenizerRun,
+        train: Dataset,
+        eval: Vec<Image>,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
         if let Some(image) = eval.first() {
-            require_whole_positions((image.width(), image.height()), config.model.factor(), "eval")?;
+            require_whole_positions(
+                (image.width(), image.height()),
+                config.model.factor(),
+                "eval",
+            )?;
         }
         let device = device.clone().autodiff();
         let model = config.model.build(&mut Init::new(&device, config.seed))?;
         let learner = Learner::new(model, config.optimizer.clone(), config.training.average);
-        Ok(Self { config: config.clone(), device, learner, train, batches: None, eval })
+        Ok(Self {
+            config: config.clone(),
+            device,
+            learner,
+            train,
+            batches: None,
+            eval,
+        })
     }
 
     /// The model to keep, untracked.
@@ -72,7 +88,13 @@ impl TokenizerStage {
     /// # Errors
     /// When the network gives NaN.
     pub fn measure(&self, observer: &mut dyn Observer) -> Result<Evaluation, TrainError> {
-        Ok(evaluate(&self.finished(), &self.eval, self.config.training.batch_size, observer)?.0)
+        Ok(evaluate(
+            &self.finished(),
+            &self.eval,
+            self.config.training.batch_size,
+            observer,
+        )?
+        .0)
     }
 
     /// The next batch of the run; `number` counts batches from its beginning.
@@ -80,7 +102,9 @@ impl TokenizerStage {
         if self.batches.is_none() {
             let config = BatchConfig {
                 batch_size: self.config.training.batch_size,
-                visits: Visits::Shuffled { seed: self.config.seed },
+                visits: Visits::Shuffled {
+                    seed: self.config.seed,
+                },
                 first_batch: number,
                 ahead: 2,
             };
@@ -100,18 +124,30 @@ impl TokenizerStage {
     }
 
     /// Forward and backward of one batch; its share of the step's gradient.
-    fn backward(&mut self, batch: Batch, step: u64, noise: &mut Noise) -> Result<(Gradients, Measures, UpdateReport), TrainError> {
+    fn backward(
+        &mut self,
+        batch: Batch,
+        step: u64,
+        noise: &mut Noise,
+    ) -> Result<(Gradients, Measures, UpdateReport), TrainError> {
         let [_, _, height, width] = batch.shape;
         require_whole_positions((width, height), self.config.model.factor(), "train")?;
         let images = Tensor::from_data(TensorData::new(batch.images, batch.shape), &self.device);
-        let result = self.learner.model_mut().reconstruct_and_update(images.clone(), noise);
+        let result = self
+            .learner
+            .model_mut()
+            .reconstruct_and_update(images.clone(), noise);
         let (result, report) = result.map_err(|error| diverged(error, step))?;
         let losses = self.losses(images, result);
         let (total, losses) = weigh(losses, &self.config.losses)?;
         let measures = read_losses(&losses, step)?;
         let share = total.div_scalar(self.config.training.accumulate as f64);
         let graph = share.backward();
-        Ok((Gradients::of(self.learner.model(), &graph), measures, report))
+        Ok((
+            Gradients::of(self.learner.model(), &graph),
+            measures,
+            report,
+        ))
     }
 }
 
@@ -133,27 +169,53 @@ impl Stage for TokenizerStage {
             updates.merge(&report);
             sums = match sums.is_empty() {
                 true => measures,
-                false => sums.into_iter().zip(measures).map(|((name, a), (_, b))| (name, a + b)).collect(),
+                false => sums
+                    .into_iter()
+                    .zip(measures)
+                    .map(|((name, a), (_, b))| (name, a + b))
+                    .collect(),
             };
         }
         let norm = gradients.norm();
         if !norm.is_finite() {
             let term = "the norm of the gradients".into();
-            return Err(TrainError::NonFinite { term, value: norm as f32, step, kept: String::new() });
+            return Err(TrainError::NonFinite {
+                term,
+                value: norm as f32,
+                step,
+                kept: String::new(),
+            });
         }
         self.learner.step(gradients, norm, factor);
-        let mut measures: Measures = sums.into_iter().map(|(name, sum)| (name, sum / accumulate as f64)).collect();
+        let mut measures: Measures = sums
+            .into_iter()
+            .map(|(name, sum)| (name, sum / accumulate as f64))
+            .collect();
         measures.push(("gradient_norm".into(), norm));
-        measures.push(("codes_chosen".into(), updates.chosen as f64 / updates.codes.max(1) as f64));
+        measures.push((
+            "codes_chosen".into(),
+            updates.chosen as f64 / updates.codes.max(1) as f64,
+        ));
         measures.push(("codes_revived".into(), updates.revived as f64));
         Ok(measures)
     }
 
-    fn evaluate(&mut self, step: u64, samples: &Path, observer: &mut dyn Observer) -> Result<Measures, TrainError> {
+    fn evaluate(
+        &mut self,
+        step: u64,
+        samples: &Path,
+        observer: &mut dyn Observer,
+    ) -> Result<Measures, TrainError> {
         let model = self.finished();
-        let (evaluation, _) = evaluate(&model, &self.eval, self.config.training.batch_size, &mut Silent)?;
+        let (evaluation, _) = evaluate(
+            &model,
+            &self.eval,
+            self.config.training.batch_size,
+            &mut Silent,
+        )?;
         let shown = &self.eval[..self.eval.len().min(SAMPLES)];
-        let reconstructed = model.reconstruct(to_tensor(shown, &model.device()), &mut Noise::from_seed(0))?;
+        let reconstructed =
+            model.reconstruct(to_tensor(shown, &model.device()), &mut Noise::from_seed(0))?;
         let path = samples.join(format!("step-{step:08}.png"));
         save_grid(&[shown.to_vec(), to_images(reconstructed.images)?], &path)?;
         warn_of_collapse(&evaluation, observer);
@@ -183,7 +245,9 @@ fn warn_of_collapse(evaluation: &Evaluation, observer: &mut dyn Observer) {
     for (d, depth) in evaluation.depths.iter().enumerate() {
         // A codebook larger than the number of codes seen cannot be used fully.
         let reachable = COLLAPSED_USAGE * depth.codebook_size as f64;
-        if depth.perplexity < 0.1 * reachable.max(2.0) || (evaluation.usage < COLLAPSED_USAGE && evaluation.images > 50) {
+        if depth.perplexity < 0.1 * reachable.max(2.0)
+            || (evaluation.usage < COLLAPSED_USAGE && evaluation.images > 50)
+        {
             observer.warn(&format!(
                 "the codebook of depth {} is collapsing: {:.1} % of {} codes used, perplexity {:.1}; try a smaller codebook, another revival or start",
                 d + 1, 100.0 * depth.usage, depth.codebook_size, depth.perplexity
@@ -195,15 +259,22 @@ fn warn_of_collapse(evaluation: &Evaluation, observer: &mut dyn Observer) {
 /// Latents that are not finite have no codes: the network has diverged before a loss could.
 fn diverged(error: QuantizeError, step: u64) -> TrainError {
     match error {
-        QuantizeError::NonFinite => {
-            TrainError::NonFinite { term: "the encoder's output".into(), value: f32::NAN, step, kept: String::new() }
-        }
+        QuantizeError::NonFinite => TrainError::NonFinite {
+            term: "the encoder's output".into(),
+            value: f32::NAN,
+            step,
+            kept: String::new(),
+        },
         other => other.into(),
     }
 }
 
 /// Refuses images that the network would not give back at their own size.
-pub(crate) fn require_whole_positions((width, height): (usize, usize), factor: usize, part: &str) -> Result<(), TrainError> {
+pub(crate) fn require_whole_positions(
+    (width, height): (usize, usize),
+    factor: usize,
+    part: &str,
+) -> Result<(), TrainError> {
     if width.is_multiple_of(factor) && height.is_multiple_of(factor) {
         return Ok(());
     }
@@ -216,7 +287,10 @@ pub(crate) fn require_whole_positions((width, height): (usize, usize), factor: u
 ///
 /// # Errors
 /// When an image cannot be read, or they differ in size.
-pub fn prepared(dataset: &Dataset, preprocess: &smalti_data::Preprocess) -> Result<Vec<Image>, TrainError> {
+pub fn prepared(
+    dataset: &Dataset,
+    preprocess: &smalti_data::Preprocess,
+) -> Result<Vec<Image>, TrainError> {
     let all = (0..dataset.len()).map(|i| Ok(preprocess.apply_fixed(&dataset.image(i)?)?));
     let all: Vec<Image> = all.collect::<Result<_, TrainError>>()?;
     require_one_size(&all, |i| dataset.name(i).into_owned())?;
@@ -224,12 +298,21 @@ pub fn prepared(dataset: &Dataset, preprocess: &smalti_data::Preprocess) -> Resu
 }
 
 /// Refuses images that cannot stand in one batch.
-pub(crate) fn require_one_size(images: &[Image], name: impl Fn(usize) -> String) -> Result<(), TrainError> {
+pub(crate) fn require_one_size(
+    images: &[Image],
+    name: impl Fn(usize) -> String,
+) -> Result<(), TrainError> {
     let size = |image: &Image| (image.width(), image.height());
-    let Some(other) = images.iter().position(|image| size(image) != size(&images[0])) else { return Ok(()) };
+    let Some(other) = images
+        .iter()
+        .position(|image| size(image) != size(&images[0]))
+    else {
+        return Ok(());
+    };
     let ((w, h), (ow, oh)) = (size(&images[0]), size(&images[other]));
     Err(TrainError::Config(vec![format!(
         "data.preprocess.eval: {} becomes {ow}x{oh} pixels, {} {w}x{h}; end with a crop, for example {{ kind = \"center_crop\", size = 32 }}",
-        name(other), name(0)
+        name(other),
+        name(0)
     )]))
 }

@@ -49,25 +49,52 @@ pub fn tokenize(
             return Err(TrainError::Stopped);
         }
         let images = batch.iter().map(|&index| view(dataset, index, config));
-        let images: Vec<Image> = images.collect::<Result<Vec<_>, TrainError>>()?.into_iter().flatten().collect();
+        let images: Vec<Image> = images
+            .collect::<Result<Vec<_>, TrainError>>()?
+            .into_iter()
+            .flatten()
+            .collect();
         require_one_size(&images, |i| dataset.name(batch[i / views]).into_owned())?;
-        require_whole_positions((images[0].width(), images[0].height()), network.config().factor(), "eval")?;
+        require_whole_positions(
+            (images[0].width(), images[0].height()),
+            network.config().factor(),
+            "eval",
+        )?;
         let latents = network.latents(to_tensor(&images, &device), None);
         let codes = network.quantizer().encode(latents.clone())?;
         // On the code grid, which is coarser than the latents' where those are folded.
         let latents = fold(latents, spec.fold)?;
         if writer.is_none() {
             let [_, depth, height, width] = codes.dims();
-            writer = Some(TokenCacheWriter::create(path, TokenCacheSpec {
-                tokenizer: tokenizer.fingerprint.clone(),
-                codebook_sizes: spec.codebook_sizes.iter().map(|&size| size as u32).collect(),
-                shape: [dataset.len() * views, depth, height, width],
-                classes: if labels.is_some() { dataset.classes().to_vec() } else { Vec::new() },
-                code_dim: config.latents.then(|| latents.dims()[1]),
-            })?);
+            writer = Some(TokenCacheWriter::create(
+                path,
+                TokenCacheSpec {
+                    tokenizer: tokenizer.fingerprint.clone(),
+                    codebook_sizes: spec
+                        .codebook_sizes
+                        .iter()
+                        .map(|&size| size as u32)
+                        .collect(),
+                    shape: [dataset.len() * views, depth, height, width],
+                    classes: if labels.is_some() {
+                        dataset.classes().to_vec()
+                    } else {
+                        Vec::new()
+                    },
+                    code_dim: config.latents.then(|| latents.dims()[1]),
+                },
+            )?);
         }
-        let latents = if config.latents { host_values(latents) } else { Vec::new() };
-        let labels = labels.iter().flat_map(|labels| batch.iter().flat_map(|&index| std::iter::repeat_n(labels[index], views)));
+        let latents = if config.latents {
+            host_values(latents)
+        } else {
+            Vec::new()
+        };
+        let labels = labels.iter().flat_map(|labels| {
+            batch
+                .iter()
+                .flat_map(|&index| std::iter::repeat_n(labels[index], views))
+        });
         let writer = writer.as_mut().expect("made with the first batch");
         writer.push(&codes.values(), &latents, &labels.collect::<Vec<_>>())?;
         observer.advance(((i * config.batch_size + batch.len()) * views) as u64, "");
@@ -80,7 +107,15 @@ pub fn tokenize(
 }
 
 /// The preprocessed image, and its mirror image where asked for.
-fn view(dataset: &Dataset, index: usize, config: &TokenizeConfig) -> Result<Vec<Image>, TrainError> {
+fn view(
+    dataset: &Dataset,
+    index: usize,
+    config: &TokenizeConfig,
+) -> Result<Vec<Image>, TrainError> {
     let image = config.preprocess.apply_fixed(&dataset.image(index)?)?;
-    Ok(if config.mirror { vec![image.clone(), image.flip_horizontal()] } else { vec![image] })
+    Ok(if config.mirror {
+        vec![image.clone(), image.flip_horizontal()]
+    } else {
+        vec![image]
+    })
 }

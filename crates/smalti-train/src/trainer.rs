@@ -26,7 +26,12 @@ pub trait Stage {
     ///
     /// # Errors
     /// When data cannot be read or pictures not written.
-    fn evaluate(&mut self, step: u64, samples: &Path, observer: &mut dyn Observer) -> Result<Measures, TrainError>;
+    fn evaluate(
+        &mut self,
+        step: u64,
+        samples: &Path,
+        observer: &mut dyn Observer,
+    ) -> Result<Measures, TrainError>;
 
     /// Writes a checkpoint and returns its path.
     ///
@@ -115,10 +120,15 @@ pub fn drive(
         if observer.stop_requested() {
             let checkpoint = stage.save(&folder.checkpoints(), &progress, plan.keep_checkpoints)?;
             observer.end();
-            return Ok(Finish::Stopped { step: progress.step, checkpoint });
+            return Ok(Finish::Stopped {
+                step: progress.step,
+                checkpoint,
+            });
         }
         let factor = schedule.factor(progress.step, plan.steps);
-        let measures = stage.step(progress.step, factor).map_err(|error| name_checkpoint(error, folder))?;
+        let measures = stage
+            .step(progress.step, factor)
+            .map_err(|error| name_checkpoint(error, folder))?;
         progress.step += 1;
         progress.window.add(measures);
         let step = progress.step;
@@ -155,11 +165,19 @@ fn look(
     Ok(())
 }
 
-fn resume(stage: &mut dyn Stage, folder: &RunFolder, observer: &mut dyn Observer) -> Result<Progress, TrainError> {
+fn resume(
+    stage: &mut dyn Stage,
+    folder: &RunFolder,
+    observer: &mut dyn Observer,
+) -> Result<Progress, TrainError> {
     match checkpoint::list(&folder.checkpoints())?.pop() {
         Some((_, path)) => {
             let progress = stage.restore(&path)?;
-            observer.note(&format!("resuming after step {} from {}", progress.step, path.display()));
+            observer.note(&format!(
+                "resuming after step {} from {}",
+                progress.step,
+                path.display()
+            ));
             Ok(progress)
         }
         None => Ok(Progress::default()),
@@ -196,7 +214,11 @@ impl Window {
 
     /// As text, every number with all its bits.
     pub(crate) fn to_text(&self) -> String {
-        let sums: Vec<(&str, u64)> = self.sums.iter().map(|(name, sum)| (name.as_str(), sum.to_bits())).collect();
+        let sums: Vec<(&str, u64)> = self
+            .sums
+            .iter()
+            .map(|(name, sum)| (name.as_str(), sum.to_bits()))
+            .collect();
         serde_json::json!({"count": self.count, "sums": sums}).to_string()
     }
 
@@ -208,18 +230,27 @@ impl Window {
             sums: Vec<(String, u64)>,
         }
         let Stored { count, sums } = serde_json::from_str(text).ok()?;
-        let sums = sums.into_iter().map(|(name, bits)| (name, f64::from_bits(bits))).collect();
+        let sums = sums
+            .into_iter()
+            .map(|(name, bits)| (name, f64::from_bits(bits)))
+            .collect();
         Some(Self { sums, count })
     }
 
     fn take(&mut self) -> Measures {
         let count = std::mem::take(&mut self.count) as f64;
-        std::mem::take(&mut self.sums).into_iter().map(|(name, sum)| (name, sum / count)).collect()
+        std::mem::take(&mut self.sums)
+            .into_iter()
+            .map(|(name, sum)| (name, sum / count))
+            .collect()
     }
 }
 
 fn summary(measures: &Measures) -> String {
-    let shown = measures.iter().take(2).map(|(name, value)| format!("{name} {value:.4}"));
+    let shown = measures
+        .iter()
+        .take(2)
+        .map(|(name, value)| format!("{name} {value:.4}"));
     shown.collect::<Vec<_>>().join("  ")
 }
 
@@ -228,27 +259,44 @@ fn summary(measures: &Measures) -> String {
 /// # Errors
 /// Names the first loss that is not finite.
 pub(crate) fn read_losses(losses: &[NamedLoss], step: u64) -> Result<Measures, TrainError> {
-    let values: Vec<Tensor<1>> = losses.iter().map(|(_, loss)| loss.clone().inner().reshape([1])).collect();
+    let values: Vec<Tensor<1>> = losses
+        .iter()
+        .map(|(_, loss)| loss.clone().inner().reshape([1]))
+        .collect();
     let values = smalti_nn::state::host_values(Tensor::cat(values, 0));
     losses
         .iter()
         .zip(values)
         .map(|((name, _), value)| match value.is_finite() {
             true => Ok(((*name).to_owned(), f64::from(value))),
-            false => Err(TrainError::NonFinite { term: format!("the loss {name}"), value, step, kept: String::new() }),
+            false => Err(TrainError::NonFinite {
+                term: format!("the loss {name}"),
+                value,
+                step,
+                kept: String::new(),
+            }),
         })
         .collect()
 }
 
 fn name_checkpoint(error: TrainError, folder: &RunFolder) -> TrainError {
     match error {
-        TrainError::NonFinite { term, value, step, .. } => {
-            let newest = checkpoint::list(&folder.checkpoints()).ok().and_then(|mut all| all.pop());
+        TrainError::NonFinite {
+            term, value, step, ..
+        } => {
+            let newest = checkpoint::list(&folder.checkpoints())
+                .ok()
+                .and_then(|mut all| all.pop());
             let kept = match newest {
                 Some((_, path)) => format!("the newest checkpoint is {}", path.display()),
                 None => "no checkpoint was written before".into(),
             };
-            TrainError::NonFinite { term, value, step, kept }
+            TrainError::NonFinite {
+                term,
+                value,
+                step,
+                kept,
+            }
         }
         other => other,
     }

@@ -9,7 +9,9 @@ use smalti_train::evaluation::{Evaluation, evaluate};
 use smalti_train::report::Value;
 use smalti_train::tokenizer::prepared;
 use smalti_train::trainer::RunFolder;
-use smalti_train::{GeneratorModel, Observer, RunConfig, RunOutcome, TrainError, run_report, train};
+use smalti_train::{
+    GeneratorModel, Observer, RunConfig, RunOutcome, TrainError, run_report, train,
+};
 
 /// The recipe of the demo's tokenizer.
 pub const TOKENIZER_RECIPE: &str = include_str!("../../../configs/emoji-tokenizer.toml");
@@ -36,10 +38,23 @@ pub struct Summary {
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn run(folder: &Path, settings: &[String], device: &Device, observer: &mut dyn Observer) -> Result<Option<Summary>, TrainError> {
+pub fn run(
+    folder: &Path,
+    settings: &[String],
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<Option<Summary>, TrainError> {
     let folders = [folder.join("tokenizer"), folder.join("generator")];
-    let tokenizer = RunConfig::parse(TOKENIZER_RECIPE, settings, Path::new("the demo's tokenizer recipe"))?;
-    let mut generator = RunConfig::parse(GENERATOR_RECIPE, settings, Path::new("the demo's generator recipe"))?;
+    let tokenizer = RunConfig::parse(
+        TOKENIZER_RECIPE,
+        settings,
+        Path::new("the demo's tokenizer recipe"),
+    )?;
+    let mut generator = RunConfig::parse(
+        GENERATOR_RECIPE,
+        settings,
+        Path::new("the demo's generator recipe"),
+    )?;
     if let RunConfig::Generator(run) = &mut generator {
         run.tokenizer = folders[0].clone();
     }
@@ -57,18 +72,35 @@ pub fn run(folder: &Path, settings: &[String], device: &Device, observer: &mut d
     let runs = [RunFolder(folders[0].clone()), RunFolder(folders[1].clone())];
     let facts = [
         ("time to train the tokenizer", Value::seconds(seconds[0])),
-        ("time to tokenize and to train the generator", Value::seconds(seconds[1])),
+        (
+            "time to tokenize and to train the generator",
+            Value::seconds(seconds[1]),
+        ),
     ];
-    let html = run_report::whole_path([&tokenizer, &generator], [&runs[0], &runs[1]], &model, &images, &facts)?;
+    let html = run_report::whole_path(
+        [&tokenizer, &generator],
+        [&runs[0], &runs[1]],
+        &model,
+        &images,
+        &facts,
+    )?;
     let report = folder.join("report.html");
     smalti_data::atomic::write(&report, html.as_bytes())?;
     let [tokenizer, generator] = runs.map(|run| run.model());
-    Ok(Some(Summary { report, tokenizer, generator, evaluation, seconds }))
+    Ok(Some(Summary {
+        report,
+        tokenizer,
+        generator,
+        evaluation,
+        seconds,
+    }))
 }
 
 /// The bundled images that the tokenizer was not trained on.
 fn held_out(config: &RunConfig) -> Result<Vec<smalti_data::Image>, TrainError> {
-    let RunConfig::Tokenizer(run) = config else { unreachable!("the first recipe is a tokenizer's") };
+    let RunConfig::Tokenizer(run) = config else {
+        unreachable!("the first recipe is a tokenizer's")
+    };
     let (emoji, _) = DatasetConfig::Emoji {}.open(&OpenOptions::default())?;
     prepared(&run.data.eval.of(&emoji)?, &run.data.preprocess.eval)
 }

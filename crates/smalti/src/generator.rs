@@ -40,7 +40,10 @@ impl Generator {
     /// # Errors
     /// When it is missing, damaged or something else.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, TrainError> {
-        Ok(Self { model: GeneratorModel::load(folder, device)?, device: device.clone() })
+        Ok(Self {
+            model: GeneratorModel::load(folder, device)?,
+            device: device.clone(),
+        })
     }
 
     /// The network and its description.
@@ -79,7 +82,10 @@ impl Generator {
     ) -> Result<Vec<Image>, TrainError> {
         let network = &self.model.tokenizer.network;
         let (config, factor) = (self.model.network.config(), network.config().factor());
-        let (needed, got) = ((config.width * factor, config.height * factor), (image.width(), image.height()));
+        let (needed, got) = (
+            (config.width * factor, config.height * factor),
+            (image.width(), image.height()),
+        );
         if got != needed {
             return Err(TrainError::Request(format!(
                 "an image of {}x{} pixels is needed to go on from, got {}x{}",
@@ -92,11 +98,26 @@ impl Generator {
                 config.height
             )));
         }
-        let codes = network.encode(smalti_train::samples::to_tensor(std::slice::from_ref(image), &self.device))?;
+        let codes = network.encode(smalti_train::samples::to_tensor(
+            std::slice::from_ref(image),
+            &self.device,
+        ))?;
         let [_, depth, height, width] = codes.dims();
         let repeated = codes.values().repeat(request.count);
-        let codes = Codes::from_values(&repeated, [request.count, depth, height, width], &self.device);
-        self.run(request, Some(Prefix { codes, row, column: 0 }), watch)
+        let codes = Codes::from_values(
+            &repeated,
+            [request.count, depth, height, width],
+            &self.device,
+        );
+        self.run(
+            request,
+            Some(Prefix {
+                codes,
+                row,
+                column: 0,
+            }),
+            watch,
+        )
     }
 
     fn run(
@@ -107,7 +128,10 @@ impl Generator {
     ) -> Result<Vec<Image>, TrainError> {
         let full = GenerationRequest {
             conditions: self.conditions(request)?,
-            sampling: request.sampling.clone().unwrap_or_else(|| self.model.description.sampling.clone()),
+            sampling: request
+                .sampling
+                .clone()
+                .unwrap_or_else(|| self.model.description.sampling.clone()),
             seed: request.seed,
             first_sample: 0,
             batch_size: request.batch_size,
@@ -120,7 +144,11 @@ impl Generator {
         let step = depth * height * width;
         for start in (0..count).step_by(request.batch_size.max(1)) {
             let end = (start + request.batch_size).min(count);
-            let part = Codes::from_values(&values[start * step..end * step], [end - start, depth, height, width], &self.device);
+            let part = Codes::from_values(
+                &values[start * step..end * step],
+                [end - start, depth, height, width],
+                &self.device,
+            );
             images.extend(to_images(self.model.tokenizer.network.decode(&part)?)?);
         }
         Ok(images)
@@ -145,7 +173,16 @@ impl Generator {
     /// A class by its name, whatever its capitals, or by its number.
     fn class_number(&self, class: &str) -> Option<u32> {
         let classes = self.classes();
-        let by_name = classes.iter().position(|name| name.eq_ignore_ascii_case(class));
-        by_name.or_else(|| class.parse().ok().filter(|&number: &usize| number < classes.len())).map(|number| number as u32)
+        let by_name = classes
+            .iter()
+            .position(|name| name.eq_ignore_ascii_case(class));
+        by_name
+            .or_else(|| {
+                class
+                    .parse()
+                    .ok()
+                    .filter(|&number: &usize| number < classes.len())
+            })
+            .map(|number| number as u32)
     }
 }

@@ -18,7 +18,10 @@ pub struct Description {
 
 impl Description {
     fn new(kind: &str) -> Self {
-        Self { kind: kind.into(), facts: Vec::new() }
+        Self {
+            kind: kind.into(),
+            facts: Vec::new(),
+        }
     }
 
     fn fact(mut self, name: &str, value: impl ToString) -> Self {
@@ -33,9 +36,16 @@ impl Description {
 /// When the path is missing, damaged or nothing that smalti wrote.
 pub fn inspect(path: &Path) -> Result<Description, TrainError> {
     if !path.exists() {
-        return Err(TrainError::Layout { path: path.into(), problem: "there is no such file or folder".into() });
+        return Err(TrainError::Layout {
+            path: path.into(),
+            problem: "there is no such file or folder".into(),
+        });
     }
-    if path.is_dir() { inspect_folder(path) } else { inspect_file(path) }
+    if path.is_dir() {
+        inspect_folder(path)
+    } else {
+        inspect_file(path)
+    }
 }
 
 fn inspect_folder(path: &Path) -> Result<Description, TrainError> {
@@ -43,8 +53,13 @@ fn inspect_folder(path: &Path) -> Result<Description, TrainError> {
         return inspect_model(path);
     }
     if !path.join("config.toml").is_file() {
-        let problem = format!("neither a run (no config.toml) nor a model (no {TOKENIZER_FILE}, no {GENERATOR_FILE})");
-        return Err(TrainError::Layout { path: path.into(), problem });
+        let problem = format!(
+            "neither a run (no config.toml) nor a model (no {TOKENIZER_FILE}, no {GENERATOR_FILE})"
+        );
+        return Err(TrainError::Layout {
+            path: path.into(),
+            problem,
+        });
     }
     let config = smalti_train::RunConfig::read(&path.join("config.toml"), &[])?;
     let kind = match config {
@@ -55,7 +70,14 @@ fn inspect_folder(path: &Path) -> Result<Description, TrainError> {
     if let Some((step, _)) = checkpoint::list(&path.join("checkpoints"))?.pop() {
         description = description.fact("newest checkpoint", format!("step {step}"));
     }
-    description = description.fact("finished", if path.join("model").is_dir() { "yes" } else { "no" });
+    description = description.fact(
+        "finished",
+        if path.join("model").is_dir() {
+            "yes"
+        } else {
+            "no"
+        },
+    );
     if let Ok(entries) = journal::read(&path.join("metrics.jsonl"))
         && let Some(last) = entries.iter().rev().find(|entry| entry.phase == "eval")
     {
@@ -73,7 +95,10 @@ fn inspect_model(path: &Path) -> Result<Description, TrainError> {
         let config = model.network.config();
         return Ok(Description::new("image generator (RQ-Transformer)")
             .fact("fingerprint", &model.fingerprint)
-            .fact("code map", format!("{}x{}, depth {}", config.height, config.width, config.depth))
+            .fact(
+                "code map",
+                format!("{}x{}, depth {}", config.height, config.width, config.depth),
+            )
             .fact("parameters", config.parameter_count())
             .fact("classes", model.description.classes.join(", "))
             .fact("tokenizer", short(&model.description.tokenizer))
@@ -83,13 +108,22 @@ fn inspect_model(path: &Path) -> Result<Description, TrainError> {
     let (model, spec) = (tokenizer.model(), tokenizer.spec());
     Ok(Description::new("image tokenizer")
         .fact("fingerprint", &model.fingerprint)
-        .fact("pixels per code position", format!("{0}x{0}", tokenizer.factor()))
+        .fact(
+            "pixels per code position",
+            format!("{0}x{0}", tokenizer.factor()),
+        )
         .fact("depth", spec.depth())
         .fact("codebook sizes", format!("{:?}", spec.codebook_sizes))
         .fact("code_dim", spec.code_dim)
         .fact("bits per position", spec.bits_per_position())
-        .fact("parameters", burn::module::Module::num_params(&model.network))
-        .fact("training resolution", model.description.model.network.resolution)
+        .fact(
+            "parameters",
+            burn::module::Module::num_params(&model.network),
+        )
+        .fact(
+            "training resolution",
+            model.description.model.network.resolution,
+        )
         .fact("license", &model.description.license))
 }
 
@@ -97,10 +131,16 @@ fn inspect_file(path: &Path) -> Result<Description, TrainError> {
     if let Ok(tokens) = TokenFile::read(path) {
         let mut description = Description::new("token file")
             .fact("tokenizer", &tokens.tokenizer)
-            .fact("codes [batch, depth, height, width]", format!("{:?}", tokens.shape))
+            .fact(
+                "codes [batch, depth, height, width]",
+                format!("{:?}", tokens.shape),
+            )
             .fact("codebook sizes", format!("{:?}", tokens.codebook_sizes));
         for image in &tokens.images {
-            description = description.fact("image", format!("{} ({}x{})", image.name, image.width, image.height));
+            description = description.fact(
+                "image",
+                format!("{} ({}x{})", image.name, image.width, image.height),
+            );
         }
         return Ok(description);
     }
@@ -108,19 +148,42 @@ fn inspect_file(path: &Path) -> Result<Description, TrainError> {
         let spec = cache.spec();
         return Ok(Description::new("token cache")
             .fact("tokenizer", &spec.tokenizer)
-            .fact("codes [images, depth, height, width]", format!("{:?}", spec.shape))
+            .fact(
+                "codes [images, depth, height, width]",
+                format!("{:?}", spec.shape),
+            )
             .fact("codebook sizes", format!("{:?}", spec.codebook_sizes))
             .fact("classes", spec.classes.join(", "))
-            .fact("latents", spec.code_dim.map_or("not kept".into(), |width| format!("kept, {width} values per position"))));
+            .fact(
+                "latents",
+                spec.code_dim.map_or("not kept".into(), |width| {
+                    format!("kept, {width} values per position")
+                }),
+            ));
     }
     if let Some((kind, step)) = checkpoint::describe(path)? {
-        return Ok(Description::new("checkpoint").fact("of a", kind).fact("step", step));
+        return Ok(Description::new("checkpoint")
+            .fact("of a", kind)
+            .fact("step", step));
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    if path.ends_with(WEIGHTS_FILE) && [TOKENIZER_FILE, GENERATOR_FILE].iter().any(|name| folder.join(name).is_file()) {
-        let problem = format!("these are the weights of a model; inspect its folder {}", folder.display());
-        return Err(TrainError::Layout { path: path.into(), problem });
+    if path.ends_with(WEIGHTS_FILE)
+        && [TOKENIZER_FILE, GENERATOR_FILE]
+            .iter()
+            .any(|name| folder.join(name).is_file())
+    {
+        let problem = format!(
+            "these are the weights of a model; inspect its folder {}",
+            folder.display()
+        );
+        return Err(TrainError::Layout {
+            path: path.into(),
+            problem,
+        });
     }
     // Say what is wrong with it as the kind that it most likely is.
-    Err(TokenFile::read(path).map(|_| ()).expect_err("it was not readable above").into())
+    Err(TokenFile::read(path)
+        .map(|_| ())
+        .expect_err("it was not readable above")
+        .into())
 }

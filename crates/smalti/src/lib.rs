@@ -27,7 +27,8 @@ pub use burn::tensor::DeviceKind;
 pub use generator::{Generator, Request};
 pub use inspect::{Description, inspect};
 pub use smalti_data::{
-    self as data, DataError, DatasetConfig, Image, LoadReport, OpenOptions, TokenFile, TokenFileError,
+    self as data, DataError, DatasetConfig, Image, LoadReport, OpenOptions, TokenFile,
+    TokenFileError,
 };
 pub use smalti_models::generators::rq_transformer::{GenerateError, Progress};
 pub use smalti_models::generators::sampling::{PerDepth, SamplingConfig};

@@ -27,7 +27,9 @@ pub enum TokenizerError {
         source: QuantizeError,
     },
     /// Codes of another tokenizer.
-    #[error("{name} holds codes of tokenizer {found}, but this is tokenizer {expected}: code numbers mean nothing to another tokenizer")]
+    #[error(
+        "{name} holds codes of tokenizer {found}, but this is tokenizer {expected}: code numbers mean nothing to another tokenizer"
+    )]
     OtherTokenizer {
         /// The token file.
         name: String,
@@ -54,12 +56,18 @@ impl Tokenizer {
     /// # Errors
     /// When it is missing, damaged or something else.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, TrainError> {
-        Ok(Self { model: TokenizerModel::load(folder, device)?, device: device.clone() })
+        Ok(Self {
+            model: TokenizerModel::load(folder, device)?,
+            device: device.clone(),
+        })
     }
 
     /// Takes over a tokenizer in memory.
     pub fn new(model: TokenizerModel, device: &Device) -> Self {
-        Self { model, device: device.clone() }
+        Self {
+            model,
+            device: device.clone(),
+        }
     }
 
     /// The network and its description.
@@ -88,10 +96,18 @@ impl Tokenizer {
             .model
             .network
             .encode(to_tensor(&[padded], &self.device))
-            .map_err(|source| TokenizerError::Quantize { name: name.into(), source })?;
+            .map_err(|source| TokenizerError::Quantize {
+                name: name.into(),
+                source,
+            })?;
         Ok(TokenFile {
             tokenizer: self.model.fingerprint.clone(),
-            codebook_sizes: self.spec().codebook_sizes.iter().map(|&size| size as u32).collect(),
+            codebook_sizes: self
+                .spec()
+                .codebook_sizes
+                .iter()
+                .map(|&size| size as u32)
+                .collect(),
             codes: codes.values(),
             shape: codes.dims(),
             images: vec![ImageRecord::padded(name, &padding)],
@@ -103,7 +119,10 @@ impl Tokenizer {
     /// # Errors
     /// When the codes are of another tokenizer or do not fit.
     pub fn decode(&self, tokens: &TokenFile) -> Result<Vec<Image>, TokenizerError> {
-        let name = tokens.images.first().map_or("the token file", |image| &image.name);
+        let name = tokens
+            .images
+            .first()
+            .map_or("the token file", |image| &image.name);
         if tokens.tokenizer != self.model.fingerprint {
             let short = |fingerprint: &str| smalti_train::model_dir::short(fingerprint).to_owned();
             return Err(TokenizerError::OtherTokenizer {
@@ -113,11 +132,14 @@ impl Tokenizer {
             });
         }
         let codes = Codes::from_values(&tokens.codes, tokens.shape, &self.device);
-        let images = self
-            .model
-            .network
-            .decode(&codes)
-            .map_err(|source| TokenizerError::Quantize { name: name.into(), source })?;
+        let images =
+            self.model
+                .network
+                .decode(&codes)
+                .map_err(|source| TokenizerError::Quantize {
+                    name: name.into(),
+                    source,
+                })?;
         let images = to_images(images)?;
         let cut = images.iter().zip(&tokens.images).map(|(image, record)| {
             let [left, top, width, height] = record.crop;
@@ -136,7 +158,9 @@ impl Tokenizer {
         mut watch: impl FnMut(usize),
     ) -> Result<Evaluation, TokenizerError> {
         let quantizer = self.model.network.quantizer();
-        let shared = quantizer.as_residual().is_some_and(|residual| residual.config().shared);
+        let shared = quantizer
+            .as_residual()
+            .is_some_and(|residual| residual.config().shared);
         let mut meter = Meter::new(self.spec(), shared);
         for (count, next) in images.enumerate() {
             let (name, image) = next?;
@@ -146,8 +170,17 @@ impl Tokenizer {
             meter.observe_pair(&image, &decoded[0])?;
             watch(count + 1);
         }
-        if meter.statistics().per_depth().iter().all(|depth| depth.observed == 0) {
-            return Err(TrainError::Layout { path: PathBuf::from("."), problem: "there are no images to evaluate".into() }.into());
+        if meter
+            .statistics()
+            .per_depth()
+            .iter()
+            .all(|depth| depth.observed == 0)
+        {
+            return Err(TrainError::Layout {
+                path: PathBuf::from("."),
+                problem: "there are no images to evaluate".into(),
+            }
+            .into());
         }
         Ok(meter.finish())
     }

@@ -11,21 +11,38 @@ use crate::arguments::DecodeOptions;
 use crate::device::DeviceChoice;
 use crate::terminal::Terminal;
 
-pub(crate) fn run(options: &DecodeOptions, device: &DeviceChoice, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    options: &DecodeOptions,
+    device: &DeviceChoice,
+    terminal: &mut Terminal,
+) -> anyhow::Result<ExitCode> {
     let tokenizer = Tokenizer::load(&options.model, &device.open()?)?;
-    let jobs = jobs(&options.tokens, &options.out, |path| has_ending(path, &[TOKENS]), picture_name)?;
+    let jobs = jobs(
+        &options.tokens,
+        &options.out,
+        |path| has_ending(path, &[TOKENS]),
+        picture_name,
+    )?;
     if jobs.len() > 1 {
         terminal.begin("decoding", "file", jobs.len() as u64);
     }
     for (done, job) in jobs.iter().enumerate() {
         if terminal.stop_requested() {
-            anyhow::bail!("stopped after {done} of {} files; those are complete", jobs.len());
+            anyhow::bail!(
+                "stopped after {done} of {} files; those are complete",
+                jobs.len()
+            );
         }
-        decode(&tokenizer, job).map_err(|error| error.context(format!("cannot decode {}", job.input.display())))?;
+        decode(&tokenizer, job)
+            .map_err(|error| error.context(format!("cannot decode {}", job.input.display())))?;
         terminal.advance(done as u64 + 1, "");
     }
     terminal.end();
-    terminal.note(&format!("{} files decoded to {}", jobs.len(), options.out.display()));
+    terminal.note(&format!(
+        "{} files decoded to {}",
+        jobs.len(),
+        options.out.display()
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

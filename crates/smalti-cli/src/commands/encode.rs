@@ -15,10 +15,19 @@ const IMAGES: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 /// Ending of token files.
 pub(crate) const TOKENS: &str = "tokens";
 
-pub(crate) fn run(options: &EncodeOptions, device: &DeviceChoice, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    options: &EncodeOptions,
+    device: &DeviceChoice,
+    terminal: &mut Terminal,
+) -> anyhow::Result<ExitCode> {
     let tokenizer = Tokenizer::load(&options.model, &device.open()?)?;
     let rename = |path: &Path| PathBuf::from(format!("{}.{TOKENS}", path.display()));
-    let jobs = jobs(&options.images, &options.out, |path| has_ending(path, &IMAGES), rename)?;
+    let jobs = jobs(
+        &options.images,
+        &options.out,
+        |path| has_ending(path, &IMAGES),
+        rename,
+    )?;
     let several = jobs.len() > 1;
     let mut broken = 0;
     if several {
@@ -26,7 +35,10 @@ pub(crate) fn run(options: &EncodeOptions, device: &DeviceChoice, terminal: &mut
     }
     for (done, job) in jobs.iter().enumerate() {
         if terminal.stop_requested() {
-            anyhow::bail!("stopped after {done} of {} images; those are complete", jobs.len());
+            anyhow::bail!(
+                "stopped after {done} of {} images; those are complete",
+                jobs.len()
+            );
         }
         match encode(&tokenizer, job) {
             Ok(()) => {}
@@ -40,13 +52,25 @@ pub(crate) fn run(options: &EncodeOptions, device: &DeviceChoice, terminal: &mut
     }
     terminal.end();
     let written = jobs.len() - broken;
-    terminal.note(&format!("{written} of {} images encoded to {}", jobs.len(), options.out.display()));
-    Ok(if written > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    terminal.note(&format!(
+        "{written} of {} images encoded to {}",
+        jobs.len(),
+        options.out.display()
+    ));
+    Ok(if written > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn encode(tokenizer: &Tokenizer, job: &Job) -> anyhow::Result<()> {
     let image = Image::open(&job.input)?;
-    let name = job.input.file_name().unwrap_or(job.input.as_os_str()).to_string_lossy();
+    let name = job
+        .input
+        .file_name()
+        .unwrap_or(job.input.as_os_str())
+        .to_string_lossy();
     let tokens = tokenizer.encode(&name, &image)?;
     make_parent(&job.output)?;
     Ok(tokens.write(&job.output)?)
@@ -54,7 +78,16 @@ fn encode(tokenizer: &Tokenizer, job: &Job) -> anyhow::Result<()> {
 
 /// Whether the error is the disk's and not the image's: then the next image would fail as well.
 fn is_disk(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|io| {
-        matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem)
-    })
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|io| {
+            matches!(
+                io.kind(),
+                std::io::ErrorKind::StorageFull
+                    | std::io::ErrorKind::QuotaExceeded
+                    | std::io::ErrorKind::PermissionDenied
+                    | std::io::ErrorKind::ReadOnlyFilesystem
+            )
+        })
 }

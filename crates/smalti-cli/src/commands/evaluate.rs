@@ -11,7 +11,11 @@ use crate::device::DeviceChoice;
 use crate::hints::Misuse;
 use crate::terminal::Terminal;
 
-pub(crate) fn run(options: &EvaluateOptions, device: &DeviceChoice, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    options: &EvaluateOptions,
+    device: &DeviceChoice,
+    terminal: &mut Terminal,
+) -> anyhow::Result<ExitCode> {
     let tokenizer = Tokenizer::load(&options.model, &device.open()?)?;
     let datasets = open(options, terminal)?;
     let preprocess = preprocess(options.resize);
@@ -38,13 +42,22 @@ fn open(options: &EvaluateOptions, terminal: &mut Terminal) -> anyhow::Result<Ve
     for path in &options.images {
         let is_archive = path.is_file() && path.to_string_lossy().contains(".tar");
         if path.is_file() && !is_archive {
-            anyhow::bail!(Misuse(format!("{} is neither a folder of images nor a tar archive", path.display())));
+            anyhow::bail!(Misuse(format!(
+                "{} is neither a folder of images nor a tar archive",
+                path.display()
+            )));
         }
         let source = match is_archive {
-            true => DatasetConfig::Shards { path: path.clone(), classes: Vec::new() },
+            true => DatasetConfig::Shards {
+                path: path.clone(),
+                classes: Vec::new(),
+            },
             false => DatasetConfig::Folder { path: path.clone() },
         };
-        let (dataset, report) = source.open(&OpenOptions { strict: options.strict, ..OpenOptions::default() })?;
+        let (dataset, report) = source.open(&OpenOptions {
+            strict: options.strict,
+            ..OpenOptions::default()
+        })?;
         for file in &report.broken {
             terminal.warn(&format!("skipped {}: {}", file.name, file.reason));
         }
@@ -54,8 +67,18 @@ fn open(options: &EvaluateOptions, terminal: &mut Terminal) -> anyhow::Result<Ve
 }
 
 fn preprocess(resize: Option<usize>) -> Preprocess {
-    let steps = resize.map(|size| vec![Step::ResizeShorter { size, filter: Filter::Bilinear }, Step::CenterCrop { size }]);
-    Preprocess { steps: steps.unwrap_or_default() }
+    let steps = resize.map(|size| {
+        vec![
+            Step::ResizeShorter {
+                size,
+                filter: Filter::Bilinear,
+            },
+            Step::CenterCrop { size },
+        ]
+    });
+    Preprocess {
+        steps: steps.unwrap_or_default(),
+    }
 }
 
 fn describe(evaluation: &Evaluation) -> String {
@@ -63,16 +86,32 @@ fn describe(evaluation: &Evaluation) -> String {
         ("images".to_owned(), evaluation.images.to_string()),
         ("PSNR".to_owned(), format!("{:.2} dB", evaluation.psnr_db)),
     ];
-    rows.extend(evaluation.ssim.map(|ssim| ("SSIM".to_owned(), format!("{ssim:.4}"))));
+    rows.extend(
+        evaluation
+            .ssim
+            .map(|ssim| ("SSIM".to_owned(), format!("{ssim:.4}"))),
+    );
     rows.extend([
-        ("rate".to_owned(), format!("{:.4} bits per pixel", evaluation.bits_per_pixel)),
-        ("entropy".to_owned(), format!("{:.4} bits per pixel", evaluation.entropy_bits_per_pixel)),
-        ("codes used".to_owned(), format!("{:.2} %", 100.0 * evaluation.usage)),
+        (
+            "rate".to_owned(),
+            format!("{:.4} bits per pixel", evaluation.bits_per_pixel),
+        ),
+        (
+            "entropy".to_owned(),
+            format!("{:.4} bits per pixel", evaluation.entropy_bits_per_pixel),
+        ),
+        (
+            "codes used".to_owned(),
+            format!("{:.2} %", 100.0 * evaluation.usage),
+        ),
     ]);
     for (d, depth) in evaluation.depths.iter().enumerate() {
         let value = format!(
             "{:.2} % of {} codes used, perplexity {:.1}, {:.2} bits per code",
-            100.0 * depth.usage, depth.codebook_size, depth.perplexity, depth.entropy_bits
+            100.0 * depth.usage,
+            depth.codebook_size,
+            depth.perplexity,
+            depth.entropy_bits
         );
         rows.push((format!("depth {}", d + 1), value));
     }

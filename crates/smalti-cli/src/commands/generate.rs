@@ -11,7 +11,11 @@ use crate::arguments::GenerateOptions;
 use crate::device::DeviceChoice;
 use crate::terminal::Terminal;
 
-pub(crate) fn run(options: &GenerateOptions, device: &DeviceChoice, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    options: &GenerateOptions,
+    device: &DeviceChoice,
+    terminal: &mut Terminal,
+) -> anyhow::Result<ExitCode> {
     let generator = Generator::load(&options.model, &device.open()?)?;
     let request = Request {
         class: options.class.clone(),
@@ -28,15 +32,25 @@ pub(crate) fn run(options: &GenerateOptions, device: &DeviceChoice, terminal: &m
             terminal.begin("generating", "position", (request.count * positions) as u64);
         }
         terminal.advance(progress.done as u64, "");
-        if terminal.stop_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if terminal.stop_requested() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     };
     let images = match (&options.complete, options.keep_rows) {
-        (Some(path), Some(rows)) => generator.complete(&request, &Image::open(path)?, rows, &mut watch)?,
+        (Some(path), Some(rows)) => {
+            generator.complete(&request, &Image::open(path)?, rows, &mut watch)?
+        }
         _ => generator.generate(&request, &mut watch)?,
     };
     terminal.end();
     write(&images, &options.out)?;
-    terminal.note(&format!("{} images in {}", images.len(), options.out.display()));
+    terminal.note(&format!(
+        "{} images in {}",
+        images.len(),
+        options.out.display()
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -65,7 +79,9 @@ fn per_depth<T: Copy>(values: &[T]) -> PerDepth<T> {
 /// One PNG of all images in a near-square grid, or one PNG each in a folder.
 fn write(images: &[Image], out: &Path) -> anyhow::Result<()> {
     if out.extension().is_none() {
-        std::fs::create_dir_all(out).map_err(|error| anyhow::Error::new(error).context(format!("cannot create {}", out.display())))?;
+        std::fs::create_dir_all(out).map_err(|error| {
+            anyhow::Error::new(error).context(format!("cannot create {}", out.display()))
+        })?;
         for (number, image) in images.iter().enumerate() {
             image.save_png(&out.join(format!("{number:05}.png")))?;
         }

@@ -10,9 +10,16 @@ use crate::device::DeviceChoice;
 use crate::hints::Misuse;
 use crate::terminal::Terminal;
 
-pub(crate) fn run(options: &TrainOptions, device: &DeviceChoice, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    options: &TrainOptions,
+    device: &DeviceChoice,
+    terminal: &mut Terminal,
+) -> anyhow::Result<ExitCode> {
     let (config, folder) = match (&options.resume, &options.config) {
-        (Some(run), _) => (strict(resumed(run, &options.settings)?, options.strict), run.clone()),
+        (Some(run), _) => (
+            strict(resumed(run, &options.settings)?, options.strict),
+            run.clone(),
+        ),
         (None, Some(path)) => {
             let config = strict(RunConfig::read(path, &options.settings)?, options.strict);
             let folder = options.out.clone().unwrap_or_else(|| default_folder(path));
@@ -25,7 +32,11 @@ pub(crate) fn run(options: &TrainOptions, device: &DeviceChoice, terminal: &mut 
     match smalti::train(&config, &folder, &device, terminal)? {
         RunOutcome::Finished(model) => {
             let report = folder.join("report.html");
-            terminal.data(&format!("model   {}\nreport  {}\n", model.display(), report.display()))?;
+            terminal.data(&format!(
+                "model   {}\nreport  {}\n",
+                model.display(),
+                report.display()
+            ))?;
             Ok(ExitCode::SUCCESS)
         }
         RunOutcome::Stopped { step, checkpoint } => {
@@ -52,7 +63,10 @@ fn strict(mut config: RunConfig, strict: bool) -> RunConfig {
 fn resumed(run: &Path, settings: &[String]) -> anyhow::Result<RunConfig> {
     let config = run.join("config.toml");
     if !config.is_file() {
-        anyhow::bail!(Misuse(format!("{} is no run to go on with: it has no config.toml", run.display())));
+        anyhow::bail!(Misuse(format!(
+            "{} is no run to go on with: it has no config.toml",
+            run.display()
+        )));
     }
     Ok(RunConfig::read(&config, settings)?)
 }
@@ -65,8 +79,12 @@ fn default_folder(config: &Path) -> PathBuf {
 /// A folder with a run of another configuration is not written over, once there is something to lose.
 fn refuse_other_run(folder: &Path, config: &RunConfig) -> anyhow::Result<()> {
     let path = folder.join("config.toml");
-    let Ok(existing) = std::fs::read_to_string(&path) else { return Ok(()) };
-    let begun = ["checkpoints", "model"].iter().any(|part| folder.join(part).exists());
+    let Ok(existing) = std::fs::read_to_string(&path) else {
+        return Ok(());
+    };
+    let begun = ["checkpoints", "model"]
+        .iter()
+        .any(|part| folder.join(part).exists());
     if existing == config.to_toml() || !begun {
         return Ok(());
     }

@@ -26,10 +26,17 @@ fn a_folder_that_is_no_model_is_named() {
     std::fs::create_dir(here.path().join("empty")).unwrap();
     std::fs::create_dir(here.path().join("begun")).unwrap();
     std::fs::write(here.path().join("begun/config.toml"), "").unwrap();
-    for (name, model) in
-        [("missing", "nowhere"), ("empty", "empty"), ("unfinished", "begun"), ("file", "cat.png"), ("generator", "{generator}")]
-    {
-        let called = call(here.path(), &format!("encode --model {model} cat.png -o cat.tokens"));
+    for (name, model) in [
+        ("missing", "nowhere"),
+        ("empty", "empty"),
+        ("unfinished", "begun"),
+        ("file", "cat.png"),
+        ("generator", "{generator}"),
+    ] {
+        let called = call(
+            here.path(),
+            &format!("encode --model {model} cat.png -o cat.tokens"),
+        );
         insta::assert_snapshot!(format!("model_{name}"), called.seen(here.path()));
     }
     let called = call(here.path(), "generate --model {tokenizer} -o grid.png");
@@ -47,7 +54,11 @@ fn one_flipped_bit_of_the_weights_is_noticed() {
     let whole = std::fs::read(&path).unwrap();
     let mut flipped = whole.clone();
     flipped[whole.len() - 100] ^= 1;
-    for (name, bytes) in [("flipped", &flipped[..]), ("truncated", &whole[..whole.len() / 2]), ("zero", &[])] {
+    for (name, bytes) in [
+        ("flipped", &flipped[..]),
+        ("truncated", &whole[..whole.len() / 2]),
+        ("zero", &[]),
+    ] {
         std::fs::write(&path, bytes).unwrap();
         let called = call(here.path(), "decode --model model cat.tokens -o cat2.png");
         insta::assert_snapshot!(format!("weights_{name}"), called.seen(here.path()));
@@ -68,7 +79,10 @@ fn a_generator_with_another_tokenizer_in_it_is_refused() {
     let model = here.path().join("model");
     copy(&models().generator.join("model"), &model);
     copy(&models().other.join("model"), &model.join("tokenizer"));
-    let called = call(here.path(), "generate --model model --class Flags -o grid.png");
+    let called = call(
+        here.path(),
+        "generate --model model --class Flags -o grid.png",
+    );
     insta::assert_snapshot!("generator_other_tokenizer", called.seen(here.path()));
 }
 
@@ -101,12 +115,21 @@ fn damaged_token_files_are_named_and_an_old_picture_stays() {
     ];
     for (name, bytes) in cases {
         std::fs::write(here.path().join("bad.tokens"), bytes).unwrap();
-        let called = call(here.path(), "decode --model {tokenizer} bad.tokens -o out.png");
+        let called = call(
+            here.path(),
+            "decode --model {tokenizer} bad.tokens -o out.png",
+        );
         insta::assert_snapshot!(format!("tokens_{name}"), called.seen(here.path()));
     }
-    let called = call(here.path(), "decode --model {tokenizer} nothing.tokens -o out.png");
+    let called = call(
+        here.path(),
+        "decode --model {tokenizer} nothing.tokens -o out.png",
+    );
     insta::assert_snapshot!("tokens_missing", called.seen(here.path()));
-    assert_eq!(std::fs::read(here.path().join("out.png")).unwrap(), b"what was there");
+    assert_eq!(
+        std::fs::read(here.path().join("out.png")).unwrap(),
+        b"what was there"
+    );
 }
 
 /// A file that cannot grow stands for a full disk: it needs no rights, and fails in the middle of a write.
@@ -121,10 +144,16 @@ fn a_disk_without_room_is_an_error_that_keeps_what_was_there() {
         "trap '' XFSZ; ulimit -f 8; exec \"$0\" encode --model '{}' large.png -o cat.tokens",
         models().tokenizer.display()
     );
-    let output = Command::new("sh").args(["-c", &line, env!("CARGO_BIN_EXE_smalti")]).current_dir(here.path()).output();
+    let output = Command::new("sh")
+        .args(["-c", &line, env!("CARGO_BIN_EXE_smalti")])
+        .current_dir(here.path())
+        .output();
     let called = Called::from(output.expect("there is a shell"));
     insta::assert_snapshot!("no_room", called.seen(here.path()));
-    assert_eq!(std::fs::read(here.path().join("cat.tokens")).unwrap(), before);
+    assert_eq!(
+        std::fs::read(here.path().join("cat.tokens")).unwrap(),
+        before
+    );
     assert_eq!(names(here.path()), ["cat.png", "cat.tokens", "large.png"]);
 }
 
@@ -136,7 +165,10 @@ fn a_training_without_room_goes_on_when_there_is_room() {
     let config = here.path().join("config.toml");
     std::fs::write(&config, crate::support::TOKENIZER).unwrap();
     let line = "trap '' XFSZ; ulimit -f 8; exec \"$0\" train config.toml --out run -q --set training.steps=8";
-    let output = Command::new("sh").args(["-c", line, env!("CARGO_BIN_EXE_smalti")]).current_dir(here.path()).output();
+    let output = Command::new("sh")
+        .args(["-c", line, env!("CARGO_BIN_EXE_smalti")])
+        .current_dir(here.path())
+        .output();
     let called = Called::from(output.expect("there is a shell"));
     insta::assert_snapshot!("no_room_training", called.seen(here.path()));
     assert_eq!(names(&here.path().join("run/checkpoints")), [""; 0]);
@@ -148,9 +180,17 @@ fn a_training_without_room_goes_on_when_there_is_room() {
 #[test]
 fn data_that_cannot_be_printed_is_a_failure() {
     let here = folder();
-    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
     let mut command = program(here.path());
-    let output = command.args(["inspect"]).arg(&models().tokenizer).stdout(full).stderr(Stdio::piped()).output();
+    let output = command
+        .args(["inspect"])
+        .arg(&models().tokenizer)
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output();
     let called = Called::from(output.unwrap());
     insta::assert_snapshot!("stdout_full", called.seen(here.path()));
 }
@@ -160,6 +200,9 @@ fn data_that_cannot_be_printed_is_a_failure() {
 fn a_reader_that_stops_early_is_no_failure() {
     let here = folder();
     let line = "\"$0\" completions bash | head -n 1 >/dev/null; true";
-    let output = Command::new("sh").args(["-c", line, env!("CARGO_BIN_EXE_smalti")]).current_dir(here.path()).output();
+    let output = Command::new("sh")
+        .args(["-c", line, env!("CARGO_BIN_EXE_smalti")])
+        .current_dir(here.path())
+        .output();
     assert_eq!(Called::from(output.unwrap()).stderr, "");
 }

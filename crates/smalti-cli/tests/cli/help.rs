@@ -5,11 +5,30 @@ use crate::support::{folder, smalti};
 #[test]
 fn help_of_every_command() {
     let here = folder();
-    for command in ["", "demo", "train", "encode", "decode", "evaluate", "generate", "inspect", "completions"] {
-        let words = [command, "--help"].into_iter().filter(|word| !word.is_empty());
+    for command in [
+        "",
+        "demo",
+        "train",
+        "encode",
+        "decode",
+        "evaluate",
+        "generate",
+        "inspect",
+        "completions",
+    ] {
+        let words = [command, "--help"]
+            .into_iter()
+            .filter(|word| !word.is_empty());
         let called = smalti(here.path(), words).succeeded();
         assert_eq!(called.stderr, "");
-        let name = format!("help_{}", if command.is_empty() { "smalti" } else { command });
+        let name = format!(
+            "help_{}",
+            if command.is_empty() {
+                "smalti"
+            } else {
+                command
+            }
+        );
         insta::assert_snapshot!(name, called.text());
     }
 }
@@ -17,15 +36,23 @@ fn help_of_every_command() {
 #[test]
 fn the_version_is_the_packages() {
     let called = smalti(folder().path(), ["--version"]).succeeded();
-    assert_eq!(called.text(), format!("smalti {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        called.text(),
+        format!("smalti {}\n", env!("CARGO_PKG_VERSION"))
+    );
 }
 
 #[test]
 fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let called = smalti(folder().path(), ["completions", shell]).succeeded();
-        for command in ["demo", "train", "encode", "decode", "evaluate", "generate", "inspect"] {
-            assert!(called.text().contains(command), "{shell} does not complete {command}");
+        for command in [
+            "demo", "train", "encode", "decode", "evaluate", "generate", "inspect",
+        ] {
+            assert!(
+                called.text().contains(command),
+                "{shell} does not complete {command}"
+            );
         }
     }
 }
@@ -40,13 +67,25 @@ fn wrong_use_ends_with_two_and_leaves_stdout_empty() {
         &["train"],
         &["train", "--resume", "x", "--out", "y"],
         &["generate", "--model", "x", "-o", "y.png", "--count", "0"],
-        &["generate", "--model", "x", "-o", "y.png", "--keep-rows", "1"],
+        &[
+            "generate",
+            "--model",
+            "x",
+            "-o",
+            "y.png",
+            "--keep-rows",
+            "1",
+        ],
         &["inspect", "x", "--device", "tpu"],
     ];
     for words in wrong {
         let called = smalti(here.path(), words);
         assert_eq!((called.code, called.text()), (Some(2), ""), "{words:?}");
-        assert!(called.stderr.contains("Usage:") || called.stderr.contains("--help"), "{words:?}: {}", called.stderr);
+        assert!(
+            called.stderr.contains("Usage:") || called.stderr.contains("--help"),
+            "{words:?}: {}",
+            called.stderr
+        );
     }
     let called = smalti(here.path(), ["inspect", "x", "--device", "tpu"]);
     insta::assert_snapshot!("wrong_device", called.seen(here.path()));

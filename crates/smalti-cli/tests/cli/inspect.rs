@@ -6,13 +6,20 @@ use crate::support::{call, folder, picture};
 fn everything_that_the_program_writes_is_described() {
     let here = folder();
     picture(&here.path().join("cat.png"), 18, 9);
-    call(here.path(), "encode --model {tokenizer} cat.png -o cat.tokens").succeeded();
+    call(
+        here.path(),
+        "encode --model {tokenizer} cat.png -o cat.tokens",
+    )
+    .succeeded();
     for (name, path) in [
         ("tokenizer", "{tokenizer}/model"),
         ("generator", "{generator}/model"),
         ("tokens", "cat.tokens"),
         ("cache", "{generator}/tokens-train.safetensors"),
-        ("checkpoint", "{tokenizer}/checkpoints/step-00000040.safetensors"),
+        (
+            "checkpoint",
+            "{tokenizer}/checkpoints/step-00000040.safetensors",
+        ),
     ] {
         let called = call(here.path(), &format!("inspect {path}")).succeeded();
         insta::assert_snapshot!(format!("inspect_{name}"), called.seen(here.path()));
@@ -26,9 +33,22 @@ fn everything_that_the_program_writes_is_described() {
 fn a_run_is_described_with_its_last_measures() {
     let here = folder();
     let called = call(here.path(), "inspect {tokenizer}").succeeded();
-    let names: Vec<&str> = called.text().lines().map(|line| line.split("  ").next().unwrap()).collect();
-    let expected =
-        ["run of a tokenizer", "steps", "newest checkpoint", "finished", "perplexity_1", "perplexity_2", "psnr_db", "ssim", "usage"];
+    let names: Vec<&str> = called
+        .text()
+        .lines()
+        .map(|line| line.split("  ").next().unwrap())
+        .collect();
+    let expected = [
+        "run of a tokenizer",
+        "steps",
+        "newest checkpoint",
+        "finished",
+        "perplexity_1",
+        "perplexity_2",
+        "psnr_db",
+        "ssim",
+        "usage",
+    ];
     assert_eq!(names, expected);
 }
 
@@ -37,7 +57,12 @@ fn what_the_program_did_not_write_is_said_so() {
     let here = folder();
     picture(&here.path().join("cat.png"), 18, 9);
     std::fs::create_dir(here.path().join("empty")).unwrap();
-    for (name, path) in [("picture", "cat.png"), ("folder", "empty"), ("missing", "nowhere"), ("weights", "{tokenizer}/model/model.safetensors")] {
+    for (name, path) in [
+        ("picture", "cat.png"),
+        ("folder", "empty"),
+        ("missing", "nowhere"),
+        ("weights", "{tokenizer}/model/model.safetensors"),
+    ] {
         let called = call(here.path(), &format!("inspect {path}"));
         insta::assert_snapshot!(format!("inspect_{name}"), called.seen(here.path()));
     }

@@ -92,7 +92,11 @@ impl Called {
         let stderr = String::from_utf8(output.stderr).expect("messages are UTF-8");
         // A panic is a programming error: no input may cause one.
         assert!(!stderr.contains("panicked"), "{stderr}");
-        Self { code: output.status.code(), stdout: output.stdout, stderr }
+        Self {
+            code: output.status.code(),
+            stdout: output.stdout,
+            stderr,
+        }
     }
 
     /// Stdout, which must be text.
@@ -109,7 +113,11 @@ impl Called {
     /// Everything that the user sees, with names of temporary places replaced.
     pub(crate) fn seen(&self, folder: &Path) -> String {
         let code = self.code.map_or("none".to_owned(), |code| code.to_string());
-        let text = format!("exit code {code}\n--- stdout\n{}--- stderr\n{}", self.text(), self.stderr);
+        let text = format!(
+            "exit code {code}\n--- stdout\n{}--- stderr\n{}",
+            self.text(),
+            self.stderr
+        );
         let text = text.replace(&folder.display().to_string(), "[HERE]");
         hide_fingerprints(&text.replace(&place().display().to_string(), "[MODELS]"))
     }
@@ -124,7 +132,11 @@ fn hide_fingerprints(text: &str) -> String {
             run.push(letter);
             continue;
         }
-        result.push_str(if [12, 64].contains(&run.len()) { "[FINGERPRINT]" } else { &run });
+        result.push_str(if [12, 64].contains(&run.len()) {
+            "[FINGERPRINT]"
+        } else {
+            &run
+        });
         run.clear();
         result.push(letter);
     }
@@ -140,8 +152,16 @@ pub(crate) fn program(folder: &Path) -> Command {
 }
 
 /// Calls the program in `folder`.
-pub(crate) fn smalti<I: AsRef<std::ffi::OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = I>) -> Called {
-    Called::from(program(folder).args(arguments).output().expect("the program starts"))
+pub(crate) fn smalti<I: AsRef<std::ffi::OsStr>>(
+    folder: &Path,
+    arguments: impl IntoIterator<Item = I>,
+) -> Called {
+    Called::from(
+        program(folder)
+            .args(arguments)
+            .output()
+            .expect("the program starts"),
+    )
 }
 
 /// Calls the program with arguments in one string, `{tokenizer}`, `{other}` and `{generator}` replaced by
@@ -149,11 +169,14 @@ pub(crate) fn smalti<I: AsRef<std::ffi::OsStr>>(folder: &Path, arguments: impl I
 pub(crate) fn call(folder: &Path, line: &str) -> Called {
     let models = models();
     let path = |path: &Path| path.display().to_string();
-    smalti(folder, line.split(' ').map(|word| {
-        word.replace("{tokenizer}", &path(&models.tokenizer))
-            .replace("{other}", &path(&models.other))
-            .replace("{generator}", &path(&models.generator))
-    }))
+    smalti(
+        folder,
+        line.split(' ').map(|word| {
+            word.replace("{tokenizer}", &path(&models.tokenizer))
+                .replace("{other}", &path(&models.other))
+                .replace("{generator}", &path(&models.generator))
+        }),
+    )
 }
 
 /// Runs of trained models.
@@ -177,11 +200,41 @@ pub(crate) fn models() -> &'static Models {
         }
         std::fs::create_dir_all(place).unwrap();
         std::fs::write(place.join("tokenizer.toml"), TOKENIZER).unwrap();
-        std::fs::write(place.join("generator.toml"), GENERATOR.replace("TOKENIZER", "tokenizer")).unwrap();
-        smalti(place, ["train", "tokenizer.toml", "--out", "tokenizer", "-q"]).succeeded();
-        smalti(place, ["train", "tokenizer.toml", "--out", "other", "-q", "--set", "seed=2", "--set", "training.steps=2"]).succeeded();
-        smalti(place, ["train", "generator.toml", "--out", "generator", "-q"]).succeeded();
-        Models { tokenizer: place.join("tokenizer"), other: place.join("other"), generator: place.join("generator") }
+        std::fs::write(
+            place.join("generator.toml"),
+            GENERATOR.replace("TOKENIZER", "tokenizer"),
+        )
+        .unwrap();
+        smalti(
+            place,
+            ["train", "tokenizer.toml", "--out", "tokenizer", "-q"],
+        )
+        .succeeded();
+        smalti(
+            place,
+            [
+                "train",
+                "tokenizer.toml",
+                "--out",
+                "other",
+                "-q",
+                "--set",
+                "seed=2",
+                "--set",
+                "training.steps=2",
+            ],
+        )
+        .succeeded();
+        smalti(
+            place,
+            ["train", "generator.toml", "--out", "generator", "-q"],
+        )
+        .succeeded();
+        Models {
+            tokenizer: place.join("tokenizer"),
+            other: place.join("other"),
+            generator: place.join("generator"),
+        }
     })
 }
 
@@ -196,7 +249,9 @@ pub(crate) fn picture(path: &Path, width: u32, height: u32) {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).unwrap();
     }
-    image::RgbImage::from_fn(width, height, colour).save(path).unwrap();
+    image::RgbImage::from_fn(width, height, colour)
+        .save(path)
+        .unwrap();
 }
 
 /// Width and height of a picture.

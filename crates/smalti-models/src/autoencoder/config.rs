@@ -57,7 +57,8 @@ impl NetworkConfig {
 
     /// Whether blocks of a level are followed by attention.
     pub(super) fn attends(&self, level: usize) -> bool {
-        self.attention_resolutions.contains(&(self.resolution >> level))
+        self.attention_resolutions
+            .contains(&(self.resolution >> level))
     }
 
     fn problems(&self) -> Vec<String> {
@@ -67,18 +68,37 @@ impl NetworkConfig {
                 problems.push(problem);
             }
         };
-        require(!self.multipliers.is_empty() && !self.multipliers.contains(&0), "multipliers must list at least one positive number".into());
+        require(
+            !self.multipliers.is_empty() && !self.multipliers.contains(&0),
+            "multipliers must list at least one positive number".into(),
+        );
         require(self.blocks > 0, "blocks must be at least 1, got 0".into());
-        require(self.z_channels > 0, "z_channels must be at least 1, got 0".into());
-        require((0.0..1.0).contains(&self.dropout), format!("dropout must lie in [0, 1), got {}", self.dropout));
+        require(
+            self.z_channels > 0,
+            "z_channels must be at least 1, got 0".into(),
+        );
+        require(
+            (0.0..1.0).contains(&self.dropout),
+            format!("dropout must lie in [0, 1), got {}", self.dropout),
+        );
         require(
             self.resolution > 0 && self.resolution.is_multiple_of(self.factor()),
-            format!("resolution ({}) must be a positive multiple of the downsampling factor ({})", self.resolution, self.factor()),
+            format!(
+                "resolution ({}) must be a positive multiple of the downsampling factor ({})",
+                self.resolution,
+                self.factor()
+            ),
         );
         let groups = self.norm_groups;
         require(
-            self.channels > 0 && groups > 0 && self.widths().iter().all(|w| w.is_multiple_of(groups)) && self.channels.is_multiple_of(groups),
-            format!("norm_groups ({groups}) must divide channels ({}) times every multiplier", self.channels),
+            self.channels > 0
+                && groups > 0
+                && self.widths().iter().all(|w| w.is_multiple_of(groups))
+                && self.channels.is_multiple_of(groups),
+            format!(
+                "norm_groups ({groups}) must divide channels ({}) times every multiplier",
+                self.channels
+            ),
         );
         problems
     }
@@ -110,11 +130,20 @@ impl AutoencoderConfig {
     /// # Errors
     /// Lists all problems.
     pub fn validate(&self) -> Result<(), InvalidAutoencoder> {
-        let mut problems: Vec<String> = self.network.problems().into_iter().map(|p| format!("network: {p}")).collect();
+        let mut problems: Vec<String> = self
+            .network
+            .problems()
+            .into_iter()
+            .map(|p| format!("network: {p}"))
+            .collect();
         if let Err(invalid) = self.quantizer.validate() {
             problems.extend(invalid.0.into_iter().map(|p| format!("quantizer: {p}")));
         }
-        if problems.is_empty() { Ok(()) } else { Err(InvalidAutoencoder(problems)) }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(InvalidAutoencoder(problems))
+        }
     }
 
     /// The model with fresh weights.

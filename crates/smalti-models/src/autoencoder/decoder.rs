@@ -10,7 +10,9 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use smalti_nn::residual_block::NORM_EPSILON;
-use smalti_nn::{Conv2d, Conv2dConfig, GroupNorm, Init, Noise, ResidualBlock, SpatialAttention, Upsample};
+use smalti_nn::{
+    Conv2d, Conv2dConfig, GroupNorm, Init, Noise, ResidualBlock, SpatialAttention, Upsample,
+};
 
 use super::NetworkConfig;
 use super::encoder::{Middle, attentions, block, blocks};
@@ -62,7 +64,9 @@ impl Decoder {
 
     /// Images, nominally in [−1, 1]; noise only while training.
     pub fn forward(&self, latents: Tensor<4>, mut noise: Option<&mut Noise>) -> Tensor<4> {
-        let mut hidden = self.mid.forward(self.conv_in.forward(latents), noise.as_deref_mut());
+        let mut hidden = self
+            .mid
+            .forward(self.conv_in.forward(latents), noise.as_deref_mut());
         for level in self.up.iter().rev() {
             hidden = blocks(&level.block, &level.attn, hidden, noise.as_deref_mut());
             if let Some(upsample) = &level.upsample {

@@ -88,7 +88,9 @@ impl Middle {
     pub fn new(config: &NetworkConfig, width: usize, init: &mut Init) -> Self {
         Self {
             block_1: block(config, width, width).init(init),
-            attn_1: config.middle_attention.then(|| SpatialAttention::new(width, config.norm_groups, init)),
+            attn_1: config
+                .middle_attention
+                .then(|| SpatialAttention::new(width, config.norm_groups, init)),
             block_2: block(config, width, width).init(init),
         }
     }
@@ -120,8 +122,17 @@ pub(super) fn blocks(
     hidden
 }
 
-pub(super) fn block(config: &NetworkConfig, in_channels: usize, out_channels: usize) -> ResidualBlockConfig {
-    ResidualBlockConfig { in_channels, out_channels, norm_groups: config.norm_groups, dropout: config.dropout }
+pub(super) fn block(
+    config: &NetworkConfig,
+    in_channels: usize,
+    out_channels: usize,
+) -> ResidualBlockConfig {
+    ResidualBlockConfig {
+        in_channels,
+        out_channels,
+        norm_groups: config.norm_groups,
+        dropout: config.dropout,
+    }
 }
 
 /// One attention for each block of a level that attends, else none.
@@ -133,5 +144,7 @@ pub(super) fn attentions(
     init: &mut Init,
 ) -> Vec<SpatialAttention> {
     let count = if config.attends(level) { blocks } else { 0 };
-    (0..count).map(|_| SpatialAttention::new(width, config.norm_groups, init)).collect()
+    (0..count)
+        .map(|_| SpatialAttention::new(width, config.norm_groups, init))
+        .collect()
 }

@@ -8,7 +8,9 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use smalti_nn::{Conv2d, Conv2dConfig, Init, Noise};
-use smalti_quantize::{AnyQuantizer, Codes, Learn, NamedLoss, QuantizeError, Quantizer, UpdateReport};
+use smalti_quantize::{
+    AnyQuantizer, Codes, Learn, NamedLoss, QuantizeError, Quantizer, UpdateReport,
+};
 
 use super::{AutoencoderConfig, Decoder, Encoder};
 
@@ -41,7 +43,10 @@ impl Autoencoder {
         Self {
             encoder: Encoder::new(network, init),
             quant_conv: Conv2dConfig::same(network.z_channels, latent_channels, 1).init(init),
-            quantizer: config.quantizer.build(init).expect("validated with the rest"),
+            quantizer: config
+                .quantizer
+                .build(init)
+                .expect("validated with the rest"),
             post_quant_conv: Conv2dConfig::same(latent_channels, network.z_channels, 1).init(init),
             decoder: Decoder::new(network, init),
             config: config.clone(),
@@ -71,7 +76,8 @@ impl Autoencoder {
 
     /// The decoder's view of quantized latents: the inverse direction of [`latents`](Self::latents).
     pub fn images(&self, quantized: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
-        self.decoder.forward(self.post_quant_conv.forward(quantized), noise)
+        self.decoder
+            .forward(self.post_quant_conv.forward(quantized), noise)
     }
 
     /// Images in [−1, 1] to codes `[batch, depth, height / factor, width / factor]`.
@@ -102,16 +108,31 @@ impl Autoencoder {
         let latents = self.latents(images, Some(noise));
         let (quantized, report) = self.quantizer.quantize_and_update(latents, noise)?;
         let images = self.images(quantized.quantized, Some(noise));
-        Ok((Reconstruction { images, codes: quantized.codes, losses: quantized.losses }, report))
+        Ok((
+            Reconstruction {
+                images,
+                codes: quantized.codes,
+                losses: quantized.losses,
+            },
+            report,
+        ))
     }
 
     /// Reconstructs with everything as it is, without dropout: what evaluation does.
     ///
     /// # Errors
     /// When the latents are not finite.
-    pub fn reconstruct(&self, images: Tensor<4>, noise: &mut Noise) -> Result<Reconstruction, QuantizeError> {
+    pub fn reconstruct(
+        &self,
+        images: Tensor<4>,
+        noise: &mut Noise,
+    ) -> Result<Reconstruction, QuantizeError> {
         let quantized = self.quantizer.quantize(self.latents(images, None), noise)?;
         let images = self.images(quantized.quantized, None);
-        Ok(Reconstruction { images, codes: quantized.codes, losses: quantized.losses })
+        Ok(Reconstruction {
+            images,
+            codes: quantized.codes,
+            losses: quantized.losses,
+        })
     }
 }

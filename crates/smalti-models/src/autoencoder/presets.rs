@@ -38,8 +38,14 @@ impl Preset {
             norm_groups: 32,
             dropout: 0.0,
         };
-        let quantizer = ResidualConfig { learning: Learning::published(), ..ResidualConfig::new(codebook_size, 256, depth) };
-        AutoencoderConfig { network, quantizer: QuantizerConfig::Residual(quantizer) }
+        let quantizer = ResidualConfig {
+            learning: Learning::published(),
+            ..ResidualConfig::new(codebook_size, 256, depth)
+        };
+        AutoencoderConfig {
+            network,
+            quantizer: QuantizerConfig::Residual(quantizer),
+        }
     }
 }
 
@@ -54,7 +60,10 @@ mod tests {
     /// Parameters without the codebook, with its four arrays taken off.
     fn network_parameters(mut config: AutoencoderConfig) -> usize {
         // One code keeps the test small; the codebook is not counted.
-        let one = ResidualConfig { learning: Learning::published(), ..ResidualConfig::new(1, 256, 4) };
+        let one = ResidualConfig {
+            learning: Learning::published(),
+            ..ResidualConfig::new(1, 256, 4)
+        };
         config.quantizer = QuantizerConfig::Residual(one);
         let model: Autoencoder = config.build(&mut Init::new(&Device::flex(), 0)).unwrap();
         model.num_params() - (256 + 1 + 256 + 1)

@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use smalti_nn::state::{Array, Weights, WeightsError};
 use smalti_nn::Init;
+use smalti_nn::state::{Array, Weights, WeightsError};
 use smalti_quantize::config::PerDepth;
 use smalti_quantize::{Learning, QuantizerConfig, ResidualConfig, Revival};
 
@@ -57,11 +57,20 @@ pub struct PublishedRqVae {
 /// # Errors
 /// When the file cannot be read or is of something else.
 pub fn read_config(path: &Path) -> Result<PublishedRqVae, PublishedError> {
-    let text = std::fs::read_to_string(path).map_err(|source| PublishedError::Read { path: path.into(), source })?;
-    let config_error = |reason: String| PublishedError::Config { path: path.into(), reason };
+    let text = std::fs::read_to_string(path).map_err(|source| PublishedError::Read {
+        path: path.into(),
+        source,
+    })?;
+    let config_error = |reason: String| PublishedError::Config {
+        path: path.into(),
+        reason,
+    };
     let file: File = serde_norway::from_str(&text).map_err(|e| config_error(e.to_string()))?;
     if file.arch.kind != "rq-vae" {
-        return Err(config_error(format!("arch.type is {:?}, expected \"rq-vae\"", file.arch.kind)));
+        return Err(config_error(format!(
+            "arch.type is {:?}, expected \"rq-vae\"",
+            file.arch.kind
+        )));
     }
     file.arch.convert().map_err(config_error)
 }
@@ -70,21 +79,29 @@ pub fn read_config(path: &Path) -> Result<PublishedRqVae, PublishedError> {
 ///
 /// # Errors
 /// When the weights cannot be read or do not fit; every difference is listed.
-pub fn load(config: &AutoencoderConfig, weights: &Path, init: &mut Init) -> Result<Autoencoder, PublishedError> {
+pub fn load(
+    config: &AutoencoderConfig,
+    weights: &Path,
+    init: &mut Init,
+) -> Result<Autoencoder, PublishedError> {
     let model = config.build(init)?;
     let weights = match weights.extension() {
         Some(extension) if extension == "safetensors" => Weights::read_safetensors(weights)?,
         _ => Weights::read_pytorch(weights)?,
     };
     let QuantizerConfig::Residual(quantizer) = &config.quantizer else {
-        return Err(InvalidAutoencoder(vec!["a published RQ-VAE has a residual quantizer".into()]).into());
+        return Err(
+            InvalidAutoencoder(vec!["a published RQ-VAE has a residual quantizer".into()]).into(),
+        );
     };
     Ok(convert_weights(weights, quantizer.shared)?.load_into(model)?)
 }
 
 fn convert_weights(weights: Weights, shared: bool) -> Result<Weights, WeightsError> {
     let mut weights = weights.rename(|name| match name.strip_prefix("quantizer.codebooks.") {
-        Some(rest) if shared => rest.split_once('.').map(|(_, field)| format!("quantizer.codebooks.0.{field}")),
+        Some(rest) if shared => rest
+            .split_once('.')
+            .map(|(_, field)| format!("quantizer.codebooks.0.{field}")),
         _ => Some(name.to_owned()),
     })?;
     let mut counters = Vec::new();
@@ -98,7 +115,15 @@ fn convert_weights(weights: Weights, shared: bool) -> Result<Weights, WeightsErr
         }
     }
     // A published codebook has long been placed; one counted update says so.
-    weights.0.extend(counters.into_iter().map(|name| (name, Array { shape: vec![1], values: vec![1.0] })));
+    weights.0.extend(counters.into_iter().map(|name| {
+        (
+            name,
+            Array {
+                shape: vec![1],
+                values: vec![1.0],
+            },
+        )
+    }));
     Ok(weights)
 }
 
@@ -171,11 +196,17 @@ struct Ddconfig {
 
 impl Arch {
     fn convert(self) -> Result<PublishedRqVae, String> {
-        let Self { hparams, ddconfig, .. } = self;
+        let Self {
+            hparams, ddconfig, ..
+        } = self;
         if ddconfig.double_z {
-            return Err("double_z is true: the encoder gives a mean and a variance, which no RQ-VAE uses".into());
+            return Err(
+                "double_z is true: the encoder gives a mean and a variance, which no RQ-VAE uses"
+                    .into(),
+            );
         }
-        let ([rows, _, channels], [code_rows, _, depth]) = (triple(&hparams.latent_shape)?, triple(&hparams.code_shape)?);
+        let ([rows, _, channels], [code_rows, _, depth]) =
+            (triple(&hparams.latent_shape)?, triple(&hparams.code_shape)?);
         if code_rows == 0 || !rows.is_multiple_of(code_rows) || channels != hparams.embed_dim {
             return Err("latent_shape, code_shape and embed_dim do not fit together".into());
         }
@@ -191,7 +222,11 @@ impl Arch {
             norm_groups: 32,
             dropout: ddconfig.dropout,
         };
-        let revival = if hparams.restart_unused_codes { Revival::BelowOne {} } else { Revival::Off {} };
+        let revival = if hparams.restart_unused_codes {
+            Revival::BelowOne {}
+        } else {
+            Revival::Off {}
+        };
         let quantizer = ResidualConfig {
             codebook_size: hparams.n_embed,
             code_dim: fold * fold * channels,
@@ -199,10 +234,17 @@ impl Arch {
             shared: hparams.shared_codebook,
             fold,
             // Published codebooks with one decay for each depth are read; further training uses the first.
-            learning: Learning { decay: hparams.decay.at(0).unwrap_or(0.99), revival, ..Learning::published() },
+            learning: Learning {
+                decay: hparams.decay.at(0).unwrap_or(0.99),
+                revival,
+                ..Learning::published()
+            },
         };
         Ok(PublishedRqVae {
-            model: AutoencoderConfig { network, quantizer: QuantizerConfig::Residual(quantizer) },
+            model: AutoencoderConfig {
+                network,
+                quantizer: QuantizerConfig::Residual(quantizer),
+            },
             absolute_error: hparams.loss_type == "l1",
             commitment_weight: hparams.latent_loss_weight,
         })
@@ -210,5 +252,7 @@ impl Arch {
 }
 
 fn triple(numbers: &[usize]) -> Result<[usize; 3], String> {
-    numbers.try_into().map_err(|_| format!("expected three numbers, got {numbers:?}"))
+    numbers
+        .try_into()
+        .map_err(|_| format!("expected three numbers, got {numbers:?}"))
 }

@@ -38,8 +38,13 @@ const GENERATOR: [&str; 10] = [
 /// Runs in pieces of `steps` steps.
 fn run_in_pieces(config: &RunConfig, folder: &Path, steps: u64) {
     let mut pieces = 1;
-    while let RunOutcome::Stopped { step, checkpoint } =
-        train(config, folder, &Device::flex(), &mut StopAfter::steps(steps)).unwrap()
+    while let RunOutcome::Stopped { step, checkpoint } = train(
+        config,
+        folder,
+        &Device::flex(),
+        &mut StopAfter::steps(steps),
+    )
+    .unwrap()
     {
         assert_eq!(step, pieces * steps);
         assert!(checkpoint.is_file());
@@ -50,7 +55,10 @@ fn run_in_pieces(config: &RunConfig, folder: &Path, steps: u64) {
 
 fn assert_same_files(whole: &Path, pieces: &Path) {
     let (whole, pieces) = (files(whole), files(pieces));
-    assert_eq!(whole.keys().collect::<Vec<_>>(), pieces.keys().collect::<Vec<_>>());
+    assert_eq!(
+        whole.keys().collect::<Vec<_>>(),
+        pieces.keys().collect::<Vec<_>>()
+    );
     for (path, bytes) in &whole {
         assert!(*bytes == pieces[path], "{} differs", path.display());
     }
@@ -62,7 +70,11 @@ fn an_interrupted_tokenizer_run_equals_an_uninterrupted_one() {
     let config = tokenizer(&TOKENIZER);
     let whole = folder.path().join("whole");
     run(&config, &whole).unwrap();
-    assert!(whole.join("checkpoints/step-00000006.safetensors").is_file());
+    assert!(
+        whole
+            .join("checkpoints/step-00000006.safetensors")
+            .is_file()
+    );
     for steps in [5, 1] {
         let pieces = folder.path().join(format!("pieces-{steps}"));
         run_in_pieces(&config, &pieces, steps);
@@ -103,11 +115,23 @@ fn a_stop_while_tokenizing_leaves_no_half_cache() {
         }
     }
     let folder = tempfile::tempdir().unwrap();
-    let (stage_one, stage_two) = (folder.path().join("tokenizer"), folder.path().join("generator"));
+    let (stage_one, stage_two) = (
+        folder.path().join("tokenizer"),
+        folder.path().join("generator"),
+    );
     run(&tokenizer(&[]), &stage_one).unwrap();
     let config = generator(&stage_one, &[]);
     let result = train(&config, &stage_two, &Device::flex(), &mut Stop);
     assert!(matches!(result, Err(TrainError::Stopped)), "{result:?}");
-    assert_eq!(files(&stage_two).keys().map(|path| path.to_str().unwrap()).collect::<Vec<_>>(), ["config.toml"]);
-    assert!(matches!(run(&config, &stage_two).unwrap(), RunOutcome::Finished(_)));
+    assert_eq!(
+        files(&stage_two)
+            .keys()
+            .map(|path| path.to_str().unwrap())
+            .collect::<Vec<_>>(),
+        ["config.toml"]
+    );
+    assert!(matches!(
+        run(&config, &stage_two).unwrap(),
+        RunOutcome::Finished(_)
+    ));
 }

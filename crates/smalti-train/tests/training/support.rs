@@ -87,7 +87,13 @@ pub(crate) fn tokenizer(settings: &[&str]) -> RunConfig {
 
 /// A tiny stage 2 on the codes of the tokenizer in `folder`, with some settings changed.
 pub(crate) fn generator(folder: &Path, settings: &[&str]) -> RunConfig {
-    parse(&GENERATOR.replace("TOKENIZER", folder.to_str().expect("temporary folders have plain names")), settings)
+    parse(
+        &GENERATOR.replace(
+            "TOKENIZER",
+            folder.to_str().expect("temporary folders have plain names"),
+        ),
+        settings,
+    )
 }
 
 fn parse(text: &str, settings: &[&str]) -> RunConfig {
@@ -110,7 +116,10 @@ pub(crate) struct StopAfter {
 
 impl StopAfter {
     pub(crate) fn steps(steps: u64) -> Self {
-        Self { steps, ..Self::default() }
+        Self {
+            steps,
+            ..Self::default()
+        }
     }
 }
 
