@@ -26,8 +26,9 @@ use crate::trainer::{Progress, Stage, read_losses};
 
 /// The kind that checkpoints of this stage carry.
 pub const KIND: &str = "tokenizer";
-/// Below this usage of a codebook over the evaluation images the user is warned.
-const COLLAPSED_USAGE: f64 = 0.1;
+/// The user is warned when a depth's perplexity over the evaluation images is below this share of the
+/// codes that so many images could use.
+const COLLAPSED: f64 = 0.1;
 /// Pairs in a sample picture.
 const SAMPLES: usize = 10;
 
@@ -219,11 +220,9 @@ impl Stage for TokenizerStage {
         let path = samples.join(format!("step-{step:08}.png"));
         save_grid(&[shown.to_vec(), to_images(reconstructed.images)?], &path)?;
         warn_of_collapse(&evaluation, observer);
-        let mut measures = vec![
-            ("psnr_db".to_owned(), evaluation.psnr_db),
-            ("ssim".to_owned(), evaluation.ssim.unwrap_or(f64::NAN)),
-            ("usage".to_owned(), evaluation.usage),
-        ];
+        let mut measures = vec![("psnr_db".to_owned(), evaluation.psnr_db)];
+        measures.extend(evaluation.ssim.map(|ssim| ("ssim".to_owned(), ssim)));
+        measures.push(("usage".to_owned(), evaluation.usage));
         for (d, depth) in evaluation.depths.iter().enumerate() {
             measures.push((format!("perplexity_{}", d + 1), depth.perplexity));
         }
@@ -243,14 +242,15 @@ impl Stage for TokenizerStage {
 /// Says so when hardly any code of a depth is used.
 fn warn_of_collapse(evaluation: &Evaluation, observer: &mut dyn Observer) {
     for (d, depth) in evaluation.depths.iter().enumerate() {
-        // A codebook larger than the number of codes seen cannot be used fully.
-        let reachable = COLLAPSED_USAGE * depth.codebook_size as f64;
-        if depth.perplexity < 0.1 * reachable.max(2.0)
-            || (evaluation.usage < COLLAPSED_USAGE && evaluation.images > 50)
-        {
+        // A few images cannot use a large codebook.
+        let reachable = depth.codebook_size.min(evaluation.images);
+        if depth.perplexity < COLLAPSED * reachable as f64 {
             observer.warn(&format!(
                 "the codebook of depth {} is collapsing: {:.1} % of {} codes used, perplexity {:.1}; try a smaller codebook, another revival or start",
-                d + 1, 100.0 * depth.usage, depth.codebook_size, depth.perplexity
+                d + 1,
+                100.0 * depth.usage,
+                depth.codebook_size,
+                depth.perplexity
             ));
         }
     }
