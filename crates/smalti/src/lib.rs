@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! use smalti::{Device, Generator, Tokenizer};
-//! # fn main() -> Result<(), smalti::Error> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let device = Device::flex();
 //! let tokenizer = Tokenizer::load("runs/emoji/model".as_ref(), &device)?;
 //! let image = smalti::Image::open("cat.png".as_ref())?;
