@@ -20,9 +20,9 @@ use crate::trainer::RunFolder;
 /// Images shown beside their reconstructions.
 const EXHIBITS: usize = 24;
 /// Images whose code maps are shown.
-const CODE_MAPS: usize = 4;
+const CODE_MAPS: usize = 2;
 /// Samples shown of each class.
-const SAMPLES: usize = 12;
+const SAMPLES: usize = 10;
 
 /// The report of a finished stage 1.
 ///
@@ -302,7 +302,7 @@ fn generator_sections(
     seed: u64,
 ) -> Result<(), TrainError> {
     let section = report.section("Generated images");
-    section.paragraph("New images, sampled code by code; none of them was in the training set as such. One row for each class.");
+    section.paragraph("New images, sampled code by code, one row for each class.");
     let mut grid = SampleGrid::new("Samples, unselected.");
     let classes = &model.description.classes;
     let rows: Vec<(String, Conditions)> = match classes.is_empty() {
