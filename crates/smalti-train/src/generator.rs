@@ -26,7 +26,7 @@ use crate::journal::Measures;
 use crate::model_dir::{TokenizerModel, code_embedding};
 use crate::observer::Observer;
 use crate::samples::{save_grid, to_images};
-use crate::trainer::{Progress, Stage, read_losses};
+use crate::trainer::{Progress, Stage, read_losses, require_finite_norm};
 
 /// The kind that checkpoints of this stage carry.
 pub const KIND: &str = "generator";
@@ -258,15 +258,7 @@ impl Stage for GeneratorStage {
             gradients.add(Gradients::of(self.learner.model(), &graph));
         }
         let norm = gradients.norm();
-        if !norm.is_finite() {
-            let term = "the norm of the gradients".into();
-            return Err(TrainError::NonFinite {
-                term,
-                value: norm as f32,
-                step,
-                kept: String::new(),
-            });
-        }
+        require_finite_norm(norm, step)?;
         self.learner.step(gradients, norm, factor);
         Ok(vec![
             ("codes".into(), sum / accumulate as f64),

@@ -22,7 +22,7 @@ use crate::journal::Measures;
 use crate::loss::weigh;
 use crate::observer::{Observer, Silent};
 use crate::samples::{save_grid, to_images, to_tensor};
-use crate::trainer::{Progress, Stage, read_losses};
+use crate::trainer::{Progress, Stage, read_losses, require_finite_norm};
 
 /// The kind that checkpoints of this stage carry.
 pub const KIND: &str = "tokenizer";
@@ -178,15 +178,7 @@ impl Stage for TokenizerStage {
             };
         }
         let norm = gradients.norm();
-        if !norm.is_finite() {
-            let term = "the norm of the gradients".into();
-            return Err(TrainError::NonFinite {
-                term,
-                value: norm as f32,
-                step,
-                kept: String::new(),
-            });
-        }
+        require_finite_norm(norm, step)?;
         self.learner.step(gradients, norm, factor);
         let mut measures: Measures = sums
             .into_iter()

@@ -279,6 +279,22 @@ pub(crate) fn read_losses(losses: &[NamedLoss], step: u64) -> Result<Measures, T
         .collect()
 }
 
+/// Refuses a gradient whose norm is NaN or infinite.
+///
+/// # Errors
+/// Names the norm and the step.
+pub(crate) fn require_finite_norm(norm: f64, step: u64) -> Result<(), TrainError> {
+    if norm.is_finite() {
+        return Ok(());
+    }
+    Err(TrainError::NonFinite {
+        term: "the norm of the gradients".into(),
+        value: norm as f32,
+        step,
+        kept: String::new(),
+    })
+}
+
 fn name_checkpoint(error: TrainError, folder: &RunFolder) -> TrainError {
     match error {
         TrainError::NonFinite {
