@@ -97,12 +97,18 @@ impl QuantizerConfig {
         }
     }
 
-    /// Channels of the latents that it quantizes.
+    /// Channels of what [`Quantizer::encode`] takes.
     pub fn latent_channels(&self) -> usize {
         match self {
             Self::Vector(config) => config.code_dim,
             Self::Residual(config) => config.code_dim / (config.fold * config.fold),
         }
+    }
+
+    /// Channels of what [`Quantizer::decode`] gives: fewer than the latents' where those are the
+    /// means and variances of a distribution.
+    pub fn quantized_channels(&self) -> usize {
+        self.latent_channels()
     }
 }
 
@@ -114,6 +120,16 @@ pub enum AnyQuantizer {
     Vector(VectorQuantizer),
     /// Several codes at each position.
     Residual(ResidualQuantizer),
+}
+
+/// Calls the same on whichever quantizer it is.
+macro_rules! each {
+    ($any:expr, $quantizer:ident => $call:expr) => {
+        match $any {
+            AnyQuantizer::Vector($quantizer) => $call,
+            AnyQuantizer::Residual($quantizer) => $call,
+        }
+    };
 }
 
 impl AnyQuantizer {
@@ -136,31 +152,19 @@ impl AnyQuantizer {
 
 impl Quantizer for AnyQuantizer {
     fn spec(&self) -> CodeSpec {
-        match self {
-            Self::Vector(quantizer) => quantizer.spec(),
-            Self::Residual(quantizer) => quantizer.spec(),
-        }
+        each!(self, quantizer => quantizer.spec())
     }
 
     fn encode(&self, latents: Tensor<4>) -> Result<Codes, QuantizeError> {
-        match self {
-            Self::Vector(quantizer) => quantizer.encode(latents),
-            Self::Residual(quantizer) => quantizer.encode(latents),
-        }
+        each!(self, quantizer => quantizer.encode(latents))
     }
 
     fn decode(&self, codes: &Codes) -> Result<Tensor<4>, QuantizeError> {
-        match self {
-            Self::Vector(quantizer) => quantizer.decode(codes),
-            Self::Residual(quantizer) => quantizer.decode(codes),
-        }
+        each!(self, quantizer => quantizer.decode(codes))
     }
 
     fn quantize(&self, latents: Tensor<4>, noise: &mut Noise) -> Result<Quantized, QuantizeError> {
-        match self {
-            Self::Vector(quantizer) => quantizer.quantize(latents, noise),
-            Self::Residual(quantizer) => quantizer.quantize(latents, noise),
-        }
+        each!(self, quantizer => quantizer.quantize(latents, noise))
     }
 }
 
@@ -170,10 +174,7 @@ impl Learn for AnyQuantizer {
         latents: Tensor<4>,
         noise: &mut Noise,
     ) -> Result<(Quantized, UpdateReport), QuantizeError> {
-        match self {
-            Self::Vector(quantizer) => quantizer.quantize_and_update(latents, noise),
-            Self::Residual(quantizer) => quantizer.quantize_and_update(latents, noise),
-        }
+        each!(self, quantizer => quantizer.quantize_and_update(latents, noise))
     }
 }
 
