@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Demo(DemoOptions),
     /// Train a tokenizer or a generator as a configuration file says
     Train(TrainOptions),
+    /// Train several tokenizers alike and show which is best at which rate
+    Compare(CompareOptions),
     /// Turn images into token files
     Encode(EncodeOptions),
     /// Turn token files into images
@@ -89,6 +91,34 @@ pub(crate) struct TrainOptions {
     pub(crate) out: Option<PathBuf>,
 
     /// Set a value of the configuration, for example --set training.steps=200
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+
+    /// Refuse to train when an image is broken, instead of skipping it
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  smalti compare configs/compare-photos.toml --set base.data.source.path=photos.tar
+  smalti compare configs/compare-photos.toml --set base.training.steps=50 --out runs/quick
+
+The configuration holds a [base], a tokenizer's run without its quantizer, and one [[entry]] for
+each method and rate. The folder gets results.json, report.html and a run folder for each entry.
+Ctrl-C writes a checkpoint; the same command goes on, and does not train again what was measured.
+An entry whose configuration was changed is trained in a new folder.")]
+pub(crate) struct CompareOptions {
+    /// The configuration file
+    #[arg(value_name = "CONFIG.toml")]
+    pub(crate) config: PathBuf,
+
+    /// Folder of the comparison [default: runs/NAME of the configuration file]
+    #[arg(long, short)]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Set a value of the configuration, for example --set base.training.steps=200
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,
 

@@ -71,6 +71,12 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
 
 fn of_error(error: &Error) -> Option<String> {
     let text = match error {
+        Error::ConfigSyntax { reason, .. } if reason.contains("unknown variant `comparison`") => {
+            "`smalti compare` carries this file out"
+        }
+        Error::ConfigSyntax { reason, .. } if reason.contains("expected `comparison`") => {
+            "`smalti train` carries out a single run"
+        }
         Error::ConfigSyntax { .. }
         | Error::Config(_)
         | Error::Autoencoder(_)

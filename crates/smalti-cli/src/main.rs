@@ -33,6 +33,7 @@ fn run(arguments: Arguments, terminal: &mut Terminal) -> anyhow::Result<ExitCode
     match arguments.command {
         Command::Demo(options) => commands::demo::run(&options, device, terminal),
         Command::Train(options) => commands::train::run(&options, device, terminal),
+        Command::Compare(options) => commands::compare::run(&options, device, terminal),
         Command::Encode(options) => commands::encode::run(&options, device, terminal),
         Command::Decode(options) => commands::decode::run(&options, device, terminal),
         Command::Evaluate(options) => commands::evaluate::run(&options, device, terminal),

@@ -16,6 +16,7 @@ use crate::error::TrainError;
 use crate::loss::ReconstructionLoss;
 use crate::optimizer::OptimizerConfig;
 use crate::schedule::Schedule;
+use crate::settings;
 
 /// A run of either stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -224,21 +225,7 @@ impl RunConfig {
     /// # Errors
     /// When the text is malformed or invalid.
     pub fn parse(text: &str, settings: &[String], path: &Path) -> Result<Self, TrainError> {
-        let syntax = |reason: String| TrainError::ConfigSyntax {
-            path: path.into(),
-            reason: reason.trim_end().into(),
-        };
-        let config: Self = if settings.is_empty() {
-            parse_placed(text).map_err(|e| syntax(e.to_string()))?
-        } else {
-            let mut table: toml::Table = toml::from_str(text).map_err(|e| syntax(e.to_string()))?;
-            for setting in settings {
-                apply(&mut table, setting).map_err(syntax)?;
-            }
-            table
-                .try_into()
-                .map_err(|e: toml::de::Error| syntax(e.to_string()))?
-        };
+        let config: Self = settings::parse(text, settings, path, parse_placed)?;
         config.validate()?;
         Ok(config)
     }
@@ -254,14 +241,14 @@ impl RunConfig {
     /// # Errors
     /// Lists all problems.
     pub fn validate(&self) -> Result<(), TrainError> {
-        let problems = match self {
+        TrainError::unless_empty(self.problems())
+    }
+
+    /// Everything that is wrong with it.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        match self {
             Self::Tokenizer(run) => run.problems(),
             Self::Generator(run) => run.problems(),
-        };
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(TrainError::Config(problems))
         }
     }
 
@@ -370,65 +357,5 @@ fn parse_placed(text: &str) -> Result<RunConfig, toml::de::Error> {
         "tokenizer" => Ok(RunConfig::Tokenizer(toml::from_str(&rest)?)),
         "generator" => Ok(RunConfig::Generator(toml::from_str(&rest)?)),
         _ => toml::from_str(text),
-    }
-}
-
-/// Sets `key.path=value` in a table. The value is TOML; what is not is taken as a string.
-fn apply(table: &mut toml::Table, setting: &str) -> Result<(), String> {
-    let (path, value) = setting
-        .split_once('=')
-        .ok_or_else(|| format!("--set {setting}: expected key.path=value"))?;
-    let value = value.trim();
-    let value = toml::from_str::<toml::Table>(&format!("value = {value}"))
-        .ok()
-        .and_then(|mut parsed| parsed.remove("value"))
-        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
-    let mut keys: Vec<&str> = path.split('.').map(str::trim).collect();
-    let last = keys
-        .pop()
-        .filter(|key| !key.is_empty())
-        .ok_or_else(|| format!("--set {setting}: the key is empty"))?;
-    let mut place = table;
-    for key in keys {
-        let entry = place
-            .entry(key.to_owned())
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        place = entry
-            .as_table_mut()
-            .ok_or_else(|| format!("--set {setting}: {key} is not a table"))?;
-    }
-    place.insert(last.to_owned(), value);
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_reach_nested_keys_and_guess_strings() {
-        let mut table: toml::Table = toml::from_str("[training]\nsteps = 5").unwrap();
-        for setting in [
-            "training.steps = 7",
-            "seed=3",
-            "tokenizer=runs/a/model",
-            "optimizer.betas=[0.5, 0.9]",
-        ] {
-            apply(&mut table, setting).unwrap();
-        }
-        assert_eq!(table["training"]["steps"].as_integer(), Some(7));
-        assert_eq!(table["seed"].as_integer(), Some(3));
-        assert_eq!(table["tokenizer"].as_str(), Some("runs/a/model"));
-        assert_eq!(table["optimizer"]["betas"][0].as_float(), Some(0.5));
-        assert!(
-            apply(&mut table, "seed.x=1")
-                .unwrap_err()
-                .contains("seed is not a table")
-        );
-        assert!(
-            apply(&mut table, "nothing")
-                .unwrap_err()
-                .contains("key.path=value")
-        );
     }
 }

@@ -100,6 +100,14 @@ pub enum TrainError {
 }
 
 impl TrainError {
+    /// [`Config`](Self::Config), where there is a problem.
+    pub(crate) fn unless_empty(problems: Vec<String>) -> Result<(), Self> {
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(Self::Config(problems)),
+        }
+    }
+
     pub(crate) fn io<'a>(
         action: &'static str,
         path: &'a Path,

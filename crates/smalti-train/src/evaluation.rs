@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use smalti_data::Image;
 use smalti_metrics::{CodeStatistics, Planes, SsimConfig, psnr_u8, ssim};
 use smalti_models::autoencoder::Autoencoder;
-use smalti_quantize::{CodeSpec, Quantizer};
+use smalti_quantize::{AnyQuantizer, CodeSpec, Quantizer};
 
 use crate::error::TrainError;
 use crate::observer::Observer;
@@ -42,6 +42,33 @@ pub struct Evaluation {
     pub depths: Vec<DepthReport>,
 }
 
+impl Evaluation {
+    /// Mean of the depths' perplexities.
+    pub fn perplexity(&self) -> f64 {
+        self.depths.iter().map(|d| d.perplexity).sum::<f64>() / self.depths.len() as f64
+    }
+
+    /// The codebooks in words: `512`, `256 × 2` for two codes at a position, `64, 16` for two
+    /// codes of different codebooks.
+    pub fn codebooks(&self) -> String {
+        let parts = self
+            .depths
+            .chunk_by(|a, b| a.codebook_size == b.codebook_size);
+        let parts = parts.map(|equal| match equal.len() {
+            1 => equal[0].codebook_size.to_string(),
+            count => format!("{} × {count}", equal[0].codebook_size),
+        });
+        parts.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Whether all depths draw from one learned codebook, whose use is then counted over all of them.
+pub fn shares_codebook(quantizer: &AnyQuantizer) -> bool {
+    quantizer
+        .as_residual()
+        .is_some_and(|residual| residual.config().shared)
+}
+
 /// Gathers measures image by image.
 #[derive(Debug)]
 pub struct Meter {
@@ -55,12 +82,13 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// A meter for codes of `spec`, whose depths share one codebook or not.
-    pub fn new(spec: CodeSpec, shared: bool) -> Self {
+    /// A meter for the codes of `quantizer`.
+    pub fn new(quantizer: &AnyQuantizer) -> Self {
+        let spec = quantizer.spec();
         let statistics = CodeStatistics::new(&spec.codebook_sizes);
         Self {
             spec,
-            shared,
+            shared: shares_codebook(quantizer),
             statistics,
             psnr: Vec::new(),
             ssim: Vec::new(),
@@ -156,22 +184,27 @@ pub fn evaluate(
     batch_size: usize,
     observer: &mut dyn Observer,
 ) -> Result<(Evaluation, CodeStatistics), TrainError> {
-    let shared = model
-        .quantizer()
-        .as_residual()
-        .is_some_and(|quantizer| quantizer.config().shared);
-    let mut meter = Meter::new(model.quantizer().spec(), shared);
+    let mut meter = Meter::new(model.quantizer());
     observer.begin("evaluating", "image", images.len() as u64);
     let device = model.device();
     for (i, batch) in images.chunks(batch_size).enumerate() {
         let codes = model.encode(to_tensor(batch, &device))?;
         meter.observe_codes(&codes.values(), codes.dims())?;
-        let reconstructions = to_images(model.decode(&codes)?)?;
-        for (image, reconstruction) in batch.iter().zip(&reconstructions) {
+        for (image, reconstruction) in batch.iter().zip(&to_images(model.decode(&codes)?)?) {
             meter.observe_pair(image, reconstruction)?;
         }
         observer.advance((i * batch_size + batch.len()) as u64, "");
     }
     observer.end();
     Ok((meter.finish(), meter.statistics))
+}
+
+/// What codes leave of images of one size. Not the training path, which may add noise to the latents
+/// instead of quantizing them.
+///
+/// # Errors
+/// When the network gives NaN.
+pub fn reconstructions(model: &Autoencoder, images: &[Image]) -> Result<Vec<Image>, TrainError> {
+    let codes = model.encode(to_tensor(images, &model.device()))?;
+    to_images(model.decode(&codes)?)
 }

@@ -16,7 +16,7 @@ use smalti_models::generators::rq_transformer::{
 };
 use smalti_nn::{Init, Noise};
 use smalti_quantize::folding::unfold;
-use smalti_quantize::{Codes, Quantizer};
+use smalti_quantize::{AnyQuantizer, Codes, Quantizer, ResidualQuantizer};
 
 use crate::checkpoint::Learner;
 use crate::config::{ConditionKind, EmbeddingKind, GeneratorRun, TargetConfig};
@@ -151,11 +151,7 @@ impl GeneratorStage {
             });
         };
         let quantizer = self.tokenizer.network.quantizer();
-        let residual = quantizer.as_residual().ok_or_else(|| {
-            TrainError::Config(vec![
-                "targets: soft targets need a residual quantizer; use kind = \"hard\"".into(),
-            ])
-        })?;
+        let residual = require_soft_codes(quantizer)?;
         let latents = self.train.latents_of(images)?;
         let channels = latents.len() / (images.len() * height * width);
         let latents = Tensor::from_data(
@@ -293,6 +289,20 @@ impl Stage for GeneratorStage {
         self.order = None;
         self.learner.restore(path, KIND, &self.device)
     }
+}
+
+/// The quantizer, where it says how likely each code is.
+///
+/// # Errors
+/// Names the other choice of targets.
+pub(crate) fn require_soft_codes(
+    quantizer: &AnyQuantizer,
+) -> Result<&ResidualQuantizer, TrainError> {
+    quantizer.as_residual().ok_or_else(|| {
+        TrainError::Config(vec![
+            "targets: soft targets need a residual quantizer; use kind = \"hard\"".into(),
+        ])
+    })
 }
 
 /// The generator's configuration: the shape from the run, sizes from the tokenizer, classes from the data.

@@ -3,11 +3,13 @@
 //! [`RunConfig`] says what to train; [`run::train`] carries it out in a run directory and tells an
 //! [`Observer`] how it goes. Stage 1 ([`tokenizer`]) trains an autoencoder, stage 2 ([`generator`])
 //! a generator on its codes; both are a [`trainer::Stage`] that the one loop in [`trainer`] drives.
+//! A [`comparison`] is several runs of stage 1 that differ in the quantizer only.
 //! Everything random is a function of the seed and the step, so a run that was interrupted and
 //! resumed equals one that was not, bit for bit on the CPU.
 
 pub mod average;
 pub mod checkpoint;
+pub mod comparison;
 pub mod config;
 pub mod error;
 pub mod evaluation;
@@ -23,10 +25,12 @@ pub mod run;
 pub mod run_report;
 pub mod samples;
 pub mod schedule;
+mod settings;
 pub mod tokenizer;
 pub mod tokens;
 pub mod trainer;
 
+pub use comparison::{ComparisonConfig, ComparisonOutcome, compare};
 pub use config::{GeneratorRun, RunConfig, TokenizerRun};
 pub use error::TrainError;
 pub use evaluation::{Evaluation, evaluate};

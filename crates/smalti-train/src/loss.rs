@@ -43,7 +43,18 @@ pub fn weigh(
     weights: &BTreeMap<String, f64>,
 ) -> Result<(Tensor<1>, Vec<NamedLoss>), TrainError> {
     let produced: Vec<&str> = losses.iter().map(|(name, _)| *name).collect();
-    let mut problems: Vec<String> = weights
+    TrainError::unless_empty(name_problems(&produced, weights))?;
+    let total = losses
+        .iter()
+        .map(|(name, loss)| loss.clone().mul_scalar(weights[*name]))
+        .reduce(|a, b| a + b)
+        .expect("a model produces a loss");
+    Ok((total, losses))
+}
+
+/// Losses without a weight and weights without a loss.
+pub(crate) fn name_problems(produced: &[&str], weights: &BTreeMap<String, f64>) -> Vec<String> {
+    let idle = weights
         .keys()
         .filter(|name| !produced.contains(&name.as_str()))
         .map(|name| {
@@ -51,23 +62,12 @@ pub fn weigh(
                 "losses: {name} is not produced by this model, which has {}",
                 produced.join(", ")
             )
-        })
-        .collect();
-    problems.extend(
-        produced
-            .iter()
-            .filter(|name| !weights.contains_key(**name))
-            .map(|name| format!("losses: {name} has no weight; give it one, 0 to only watch it")),
-    );
-    if !problems.is_empty() {
-        return Err(TrainError::Config(problems));
-    }
-    let total = losses
+        });
+    let unweighted = produced
         .iter()
-        .map(|(name, loss)| loss.clone().mul_scalar(weights[*name]))
-        .reduce(|a, b| a + b)
-        .expect("a model produces a loss");
-    Ok((total, losses))
+        .filter(|name| !weights.contains_key(**name))
+        .map(|name| format!("losses: {name} has no weight; give it one, 0 to only watch it"));
+    idle.chain(unweighted).collect()
 }
 
 #[cfg(test)]

@@ -4,13 +4,16 @@
 //! finished, `model/` and `report.html`. A generator's run also holds its token caches.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::Device;
-use smalti_data::{Dataset, DatasetConfig, ImageSource, LoadReport, OpenOptions, TokenCache};
+use smalti_data::{
+    Dataset, DatasetConfig, Image, ImageSource, LoadReport, OpenOptions, TokenCache,
+};
 
-use crate::config::{DataConfig, GeneratorRun, RunConfig, TargetConfig, TokenizerRun};
+use crate::config::{DataConfig, GeneratorRun, RunConfig, TargetConfig};
 use crate::error::TrainError;
-use crate::generator::GeneratorStage;
+use crate::generator::{GeneratorStage, require_soft_codes};
 use crate::model_dir::{GeneratorModel, TokenizerModel};
 use crate::observer::Observer;
 use crate::run_report;
@@ -44,50 +47,82 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<RunOutcome, TrainError> {
     config.validate()?;
+    match config {
+        RunConfig::Tokenizer(run) => {
+            let images = TokenizerImages::open(&run.data, observer)?;
+            let stage = TokenizerStage::new(run, images.train, images.eval, device)?;
+            train_tokenizer(config, stage, folder, observer)
+        }
+        RunConfig::Generator(run) => train_generator(config, run, folder, device, observer),
+    }
+}
+
+/// The images of stage 1.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenizerImages {
+    /// To learn from.
+    pub(crate) train: Dataset,
+    /// To measure on, preprocessed.
+    pub(crate) eval: Arc<[Image]>,
+}
+
+impl TokenizerImages {
+    /// Opens both parts of a data set.
+    pub(crate) fn open(data: &DataConfig, observer: &mut dyn Observer) -> Result<Self, TrainError> {
+        let (train, eval) = open(data, observer)?;
+        let eval = prepared(&eval, &data.preprocess.eval)?.into();
+        Ok(Self { train, eval })
+    }
+}
+
+/// Carries out stage 1 in `folder`: the stage of `config` to its model and report.
+pub(crate) fn train_tokenizer(
+    config: &RunConfig,
+    mut stage: TokenizerStage,
+    folder: &Path,
+    observer: &mut dyn Observer,
+) -> Result<RunOutcome, TrainError> {
+    let folder = begin(config, folder)?;
+    let finish = drive(&mut stage, config, &folder, observer)?;
+    if finish == Finish::Complete {
+        let data = &stage.config().data;
+        let model = TokenizerModel::new(stage.finished(), data.preprocess.clone(), license(data));
+        model.save(&folder.model())?;
+        let report = run_report::tokenizer(config, &model, stage.evaluation_images(), &folder)?;
+        smalti_data::atomic::write(&folder.report(), report.as_bytes())?;
+    }
+    Ok(outcome(finish, &folder))
+}
+
+/// Makes a run's folder and writes its configuration there.
+fn begin(config: &RunConfig, folder: &Path) -> Result<RunFolder, TrainError> {
     let folder = RunFolder(folder.to_owned());
     std::fs::create_dir_all(folder.path()).map_err(TrainError::io("create", folder.path()))?;
     smalti_data::atomic::write(&folder.config(), config.to_toml().as_bytes())?;
-    let finish = match config {
-        RunConfig::Tokenizer(run) => train_tokenizer(config, run, &folder, device, observer)?,
-        RunConfig::Generator(run) => train_generator(config, run, &folder, device, observer)?,
-    };
-    Ok(match finish {
-        Finish::Complete => RunOutcome::Finished(folder.model()),
-        Finish::Stopped { step, checkpoint } => RunOutcome::Stopped { step, checkpoint },
-    })
+    Ok(folder)
 }
 
-fn train_tokenizer(
-    config: &RunConfig,
-    run: &TokenizerRun,
-    folder: &RunFolder,
-    device: &Device,
-    observer: &mut dyn Observer,
-) -> Result<Finish, TrainError> {
-    let (train, eval) = open(&run.data, observer)?;
-    let eval = prepared(&eval, &run.data.preprocess.eval)?;
-    let mut stage = TokenizerStage::new(run, train, eval, device)?;
-    let finish = drive(&mut stage, config, folder, observer)?;
-    if finish == Finish::Complete {
-        let license = license(&run.data);
-        let model = TokenizerModel::new(stage.finished(), run.data.preprocess.clone(), license);
-        model.save(&folder.model())?;
-        let report = run_report::tokenizer(config, &model, stage.evaluation_images(), folder)?;
-        smalti_data::atomic::write(&folder.report(), report.as_bytes())?;
+fn outcome(finish: Finish, folder: &RunFolder) -> RunOutcome {
+    match finish {
+        Finish::Complete => RunOutcome::Finished(folder.model()),
+        Finish::Stopped { step, checkpoint } => RunOutcome::Stopped { step, checkpoint },
     }
-    Ok(finish)
 }
 
 fn train_generator(
     config: &RunConfig,
     run: &GeneratorRun,
-    folder: &RunFolder,
+    folder: &Path,
     device: &Device,
     observer: &mut dyn Observer,
-) -> Result<Finish, TrainError> {
+) -> Result<RunOutcome, TrainError> {
+    let folder = begin(config, folder)?;
     let tokenizer = TokenizerModel::load(&run.tokenizer, device)?;
-    let (train, eval) = open(&run.data, observer)?;
     let latents = matches!(run.targets, TargetConfig::Soft { .. });
+    if latents {
+        require_soft_codes(tokenizer.network.quantizer())?;
+    }
+    let (train, eval) = open(&run.data, observer)?;
     let cache = |dataset: &Dataset,
                  name: &str,
                  mirror: bool,
@@ -116,15 +151,15 @@ fn train_generator(
     )?;
     let eval = cache(&eval, "tokens-eval.safetensors", false, false, observer)?;
     let mut stage = GeneratorStage::new(run, tokenizer, train, eval, device)?;
-    let finish = drive(&mut stage, config, folder, observer)?;
+    let finish = drive(&mut stage, config, &folder, observer)?;
     if finish == Finish::Complete {
         let (network, tokenizer, classes) = stage.into_parts();
         let model = GeneratorModel::new(network, tokenizer, classes, run.sampling.clone());
         model.save(&folder.model())?;
-        let report = run_report::generator(config, &model, run.seed, folder)?;
+        let report = run_report::generator(config, &model, run.seed, &folder)?;
         smalti_data::atomic::write(&folder.report(), report.as_bytes())?;
     }
-    Ok(finish)
+    Ok(outcome(finish, &folder))
 }
 
 /// Opens a token cache of this tokenizer, or makes it.

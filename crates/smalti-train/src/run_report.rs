@@ -6,7 +6,7 @@ use smalti_quantize::Quantizer;
 
 use crate::config::RunConfig;
 use crate::error::TrainError;
-use crate::evaluation::{Evaluation, evaluate};
+use crate::evaluation::{self, Evaluation, evaluate, shares_codebook};
 use crate::journal::{self, Entry};
 use crate::model_dir::{GeneratorModel, TokenizerModel, short};
 use crate::observer::Silent;
@@ -14,7 +14,7 @@ use crate::report::{
     Better, Column, Exhibit, Gallery, Histogram, KeyNumber, LineChart, Picture, Quantity, Report,
     SampleGrid, Section, Series, Table, Value,
 };
-use crate::samples::{to_images, to_tensor};
+use crate::samples::{spread, to_images, to_tensor};
 use crate::trainer::RunFolder;
 
 /// Images shown beside their reconstructions.
@@ -39,7 +39,7 @@ pub fn tokenizer(
     let evaluation = tokenizer_numbers(&mut report, model, images)?;
     tokenizer_sections(&mut report, model, images, &evaluation)?;
     let section = report.section("Training");
-    for chart in tokenizer_charts(&journal::read(&folder.journal())?) {
+    for chart in tokenizer_charts(config, &journal::read(&folder.journal())?) {
         section.add(chart);
     }
     report.configuration(config.to_toml());
@@ -89,7 +89,7 @@ pub fn whole_path(
     tokenizer_sections(&mut report, &model.tokenizer, images, &evaluation)?;
     generator_sections(&mut report, model, 1)?;
     let section = report.section("Training");
-    for chart in tokenizer_charts(&journal::read(&folders[0].journal())?) {
+    for chart in tokenizer_charts(configs[0], &journal::read(&folders[0].journal())?) {
         section.add(chart);
     }
     section.add(generator_chart(&stage_two));
@@ -179,31 +179,14 @@ fn tokenizer_sections(
     Ok(())
 }
 
-/// `count` of the images, evenly spread over all.
-fn spread(images: &[Image], count: usize) -> Vec<Image> {
-    let count = count.min(images.len());
-    (0..count)
-        .map(|i| images[i * images.len() / count].clone())
-        .collect()
-}
-
-fn picture(image: &Image) -> Picture {
-    let (width, height) = (image.width() as u32, image.height() as u32);
-    Picture::new(width, height, image.pixels().to_vec())
-        .expect("an image has as many bytes as it needs")
-}
-
 fn reconstructions(model: &TokenizerModel, images: &[Image]) -> Result<Gallery, TrainError> {
-    let codes = model
-        .network
-        .encode(to_tensor(images, &model.network.device()))?;
-    let decoded = to_images(model.network.decode(&codes)?)?;
+    let decoded = evaluation::reconstructions(&model.network, images)?;
     let mut gallery = Gallery::new("Original and reconstruction, with the PSNR of each pair.");
     for (i, (image, reconstruction)) in images.iter().zip(&decoded).enumerate() {
         let psnr = smalti_metrics::psnr_u8(image.pixels(), reconstruction.pixels())?;
         let exhibit = Exhibit::new(format!("{}", i + 1))
-            .picture("original", picture(image))
-            .picture("reconstruction", picture(reconstruction))
+            .picture("original", Picture::from(image))
+            .picture("reconstruction", Picture::from(reconstruction))
             .value("PSNR", Value::number(psnr, 1).unit("dB"));
         gallery.exhibit(exhibit);
     }
@@ -219,7 +202,7 @@ fn code_maps(model: &TokenizerModel, images: &[Image]) -> Result<Gallery, TrainE
     let mut maps = values.chunks_exact(height * width);
     let mut gallery = Gallery::new("Code maps, one for each depth.");
     for image in images {
-        let mut exhibit = Exhibit::new("").picture("image", picture(image));
+        let mut exhibit = Exhibit::new("").picture("image", Picture::from(image));
         for d in 0..depth {
             let map = maps.next().expect("a map for each depth of each image");
             let map = Picture::of_codes(width as u32, height as u32, map)
@@ -260,13 +243,8 @@ fn code_usage(
     model: &TokenizerModel,
     statistics: &smalti_metrics::CodeStatistics,
 ) {
-    let shared = model
-        .network
-        .quantizer()
-        .as_residual()
-        .is_some_and(|residual| residual.config().shared);
     let depth = model.network.quantizer().spec().depth();
-    if shared {
+    if shares_codebook(model.network.quantizer()) {
         let mut sums = statistics.counts(0).to_vec();
         for d in 1..depth {
             sums.iter_mut()
@@ -325,28 +303,29 @@ fn generator_sections(
             .network
             .generate(&request, &mut |_| std::ops::ControlFlow::Continue(()))?;
         let images = to_images(model.tokenizer.network.decode(&codes)?)?;
-        grid.row(name, images.iter().map(picture).collect::<Vec<_>>());
+        grid.row(name, images.iter().map(Picture::from).collect::<Vec<_>>());
     }
     section.add(grid);
     Ok(())
 }
 
-fn points(entries: &[Entry], phase: &str, name: &str) -> Vec<(f64, f64)> {
+pub(crate) fn points(entries: &[Entry], phase: &str, name: &str) -> Vec<(f64, f64)> {
     let of_phase = entries.iter().filter(|entry| entry.phase == phase);
     of_phase
         .filter_map(|entry| Some((entry.step as f64, entry.number(name)?)))
         .collect()
 }
 
-fn tokenizer_charts(entries: &[Entry]) -> Vec<LineChart> {
+fn tokenizer_charts(config: &RunConfig, entries: &[Entry]) -> Vec<LineChart> {
     let steps = || Quantity::new("step");
     let mut losses =
         LineChart::new("Losses", steps(), Quantity::new("loss, images in [−1, 1]")).log_y();
-    for name in ["reconstruction", "commitment", "codebook"] {
-        let points = points(entries, "train", name);
-        if !points.is_empty() {
-            losses.series(Series::new(name, points));
-        }
+    let names = match config {
+        RunConfig::Tokenizer(run) => run.losses.keys(),
+        RunConfig::Generator(_) => unreachable!("a tokenizer's report has a tokenizer's run"),
+    };
+    for name in names {
+        losses.series(Series::new(name, points(entries, "train", name)));
     }
     let mut psnr = LineChart::new(
         "Fidelity on images not trained on",

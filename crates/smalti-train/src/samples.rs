@@ -36,6 +36,14 @@ pub fn to_images(batch: Tensor<4>) -> Result<Vec<Image>, TrainError> {
     Ok(images.collect::<Result<_, _>>()?)
 }
 
+/// `count` of the images, evenly spread over all.
+pub(crate) fn spread(images: &[Image], count: usize) -> Vec<Image> {
+    let count = count.min(images.len());
+    (0..count)
+        .map(|i| images[i * images.len() / count].clone())
+        .collect()
+}
+
 /// One image of all `rows`, each a row of equally large images.
 ///
 /// # Errors

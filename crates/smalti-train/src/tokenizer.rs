@@ -6,6 +6,7 @@
 //! that `TokenizerStage::losses` gives to [`weigh`].
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use smalti_data::{Batch, BatchConfig, Batches, Dataset, Image, ImageSource, Visits};
@@ -16,12 +17,12 @@ use smalti_quantize::{NamedLoss, QuantizeError, UpdateReport};
 use crate::checkpoint::Learner;
 use crate::config::TokenizerRun;
 use crate::error::TrainError;
-use crate::evaluation::{Evaluation, evaluate};
+use crate::evaluation::{Evaluation, evaluate, reconstructions};
 use crate::gradients::Gradients;
 use crate::journal::Measures;
 use crate::loss::weigh;
 use crate::observer::{Observer, Silent};
-use crate::samples::{save_grid, to_images, to_tensor};
+use crate::samples::save_grid;
 use crate::trainer::{Progress, Stage, read_losses, require_finite_norm};
 
 /// The kind that checkpoints of this stage carry.
@@ -40,7 +41,7 @@ pub struct TokenizerStage {
     learner: Learner<Autoencoder>,
     train: Dataset,
     batches: Option<Batches>,
-    eval: Vec<Image>,
+    eval: Arc<[Image]>,
 }
 
 impl TokenizerStage {
@@ -51,9 +52,10 @@ impl TokenizerStage {
     pub fn new(
         config: &TokenizerRun,
         train: Dataset,
-        eval: Vec<Image>,
+        eval: impl Into<Arc<[Image]>>,
         device: &Device,
     ) -> Result<Self, TrainError> {
+        let eval = eval.into();
         if let Some(image) = eval.first() {
             require_whole_positions(
                 (image.width(), image.height()),
@@ -72,6 +74,11 @@ impl TokenizerStage {
             batches: None,
             eval,
         })
+    }
+
+    /// What is trained, and how.
+    pub fn config(&self) -> &TokenizerRun {
+        &self.config
     }
 
     /// The model to keep, untracked.
@@ -207,10 +214,8 @@ impl Stage for TokenizerStage {
             &mut Silent,
         )?;
         let shown = &self.eval[..self.eval.len().min(SAMPLES)];
-        let reconstructed =
-            model.reconstruct(to_tensor(shown, &model.device()), &mut Noise::from_seed(0))?;
         let path = samples.join(format!("step-{step:08}.png"));
-        save_grid(&[shown.to_vec(), to_images(reconstructed.images)?], &path)?;
+        save_grid(&[shown.to_vec(), reconstructions(&model, shown)?], &path)?;
         warn_of_collapse(&evaluation, observer);
         let mut measures = vec![("psnr_db".to_owned(), evaluation.psnr_db)];
         measures.extend(evaluation.ssim.map(|ssim| ("ssim".to_owned(), ssim)));

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! [`Tokenizer`] encodes and decodes images of any size, [`Generator`] writes new ones, [`train`]
-//! trains either, [`demo`] does all of it on bundled images.
+//! trains either, [`compare`] trains several tokenizers alike, [`demo`] does all of it on bundled images.
 
 pub mod demo;
 mod generator;
@@ -32,6 +32,7 @@ pub use smalti_data::{
 };
 pub use smalti_models::generators::rq_transformer::{GenerateError, Progress};
 pub use smalti_models::generators::sampling::{PerDepth, SamplingConfig};
+pub use smalti_train::comparison::{self, ComparisonConfig, ComparisonOutcome, compare};
 pub use smalti_train::config::RunConfig;
 pub use smalti_train::evaluation::{DepthReport, Evaluation};
 pub use smalti_train::{Observer, RunOutcome, Silent, TrainError as Error, train};

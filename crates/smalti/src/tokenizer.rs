@@ -157,11 +157,7 @@ impl Tokenizer {
         images: impl Iterator<Item = Result<(String, Image), DataError>>,
         mut watch: impl FnMut(usize),
     ) -> Result<Evaluation, TokenizerError> {
-        let quantizer = self.model.network.quantizer();
-        let shared = quantizer
-            .as_residual()
-            .is_some_and(|residual| residual.config().shared);
-        let mut meter = Meter::new(self.spec(), shared);
+        let mut meter = Meter::new(self.model.network.quantizer());
         for (count, next) in images.enumerate() {
             let (name, image) = next?;
             let tokens = self.encode(&name, &image)?;

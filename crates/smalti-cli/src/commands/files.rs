@@ -76,6 +76,11 @@ pub(crate) fn jobs(
     Ok(jobs)
 }
 
+/// Where the runs of a configuration file go unless asked otherwise: `runs/NAME` for `NAME.toml`.
+pub(crate) fn run_folder(config: &Path) -> PathBuf {
+    Path::new("runs").join(config.file_stem().unwrap_or(config.as_os_str()))
+}
+
 /// Makes the folder that a result goes into.
 pub(crate) fn make_parent(output: &Path) -> anyhow::Result<()> {
     match output.parent() {

@@ -1,10 +1,11 @@
 //! `smalti train`
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use smalti::{Observer, RunConfig, RunOutcome};
 
+use super::files;
 use crate::arguments::TrainOptions;
 use crate::device::DeviceChoice;
 use crate::hints::Misuse;
@@ -22,7 +23,10 @@ pub(crate) fn run(
         ),
         (None, Some(path)) => {
             let config = strict(RunConfig::read(path, &options.settings)?, options.strict);
-            let folder = options.out.clone().unwrap_or_else(|| default_folder(path));
+            let folder = options
+                .out
+                .clone()
+                .unwrap_or_else(|| files::run_folder(path));
             refuse_other_run(&folder, &config)?;
             (config, folder)
         }
@@ -69,11 +73,6 @@ fn resumed(run: &Path, settings: &[String]) -> anyhow::Result<RunConfig> {
         )));
     }
     Ok(RunConfig::read(&config, settings)?)
-}
-
-/// `runs/NAME` for `NAME.toml`.
-fn default_folder(config: &Path) -> PathBuf {
-    Path::new("runs").join(config.file_stem().unwrap_or(config.as_os_str()))
 }
 
 /// A folder with a run of another configuration is not written over, once there is something to lose.

@@ -9,6 +9,7 @@ fn help_of_every_command() {
         "",
         "demo",
         "train",
+        "compare",
         "encode",
         "decode",
         "evaluate",
@@ -47,7 +48,7 @@ fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let called = smalti(folder().path(), ["completions", shell]).succeeded();
         for command in [
-            "demo", "train", "encode", "decode", "evaluate", "generate", "inspect",
+            "demo", "train", "compare", "encode", "decode", "evaluate", "generate", "inspect",
         ] {
             assert!(
                 called.text().contains(command),

@@ -1,6 +1,7 @@
 //! The command line as a user meets it: what it prints, what it leaves behind, and what it says when
 //! something is wrong.
 
+mod compare;
 mod convert;
 mod damage;
 mod evaluate;

@@ -98,6 +98,7 @@ impl Gallery {
 #[derive(Debug, Clone)]
 pub struct SampleGrid {
     caption: String,
+    side: u32,
     rows: Vec<(String, Vec<Picture>)>,
 }
 
@@ -106,8 +107,15 @@ impl SampleGrid {
     pub fn new(caption: impl Into<String>) -> Self {
         Self {
             caption: caption.into(),
+            side: SAMPLE_SIDE,
             rows: Vec::new(),
         }
+    }
+
+    /// Shows pictures as large as those of a [`Gallery`]: for comparing them, not for counting them.
+    pub fn large(mut self) -> Self {
+        self.side = EXHIBIT_SIDE;
+        self
     }
 
     /// Adds a row: a class and the pictures generated for it.
@@ -129,7 +137,7 @@ impl SampleGrid {
         for (label, pictures) in &self.rows {
             html += &format!("<div>\n<dt>{}</dt>\n<dd>\n", escape(label));
             for (index, picture) in pictures.iter().enumerate() {
-                html += &picture.html(SAMPLE_SIDE, &format!("{label}, sample {}", index + 1));
+                html += &picture.html(self.side, &format!("{label}, sample {}", index + 1));
                 html.push('\n');
             }
             html += "</dd>\n</div>\n";
@@ -172,5 +180,6 @@ mod tests {
         assert!(html.contains("<dt>smileys</dt>") && html.contains("<dt>flags</dt>"));
         assert_eq!(html.matches("width=\"64\"").count(), 2);
         assert!(html.contains("alt=\"smileys, sample 2\""));
+        assert_eq!(grid.large().html().matches("width=\"128\"").count(), 2);
     }
 }

@@ -37,8 +37,8 @@ fn is_forbidden(character: char) -> bool {
     character.is_control() || (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
 }
 
-/// An `id` made from a heading: lower-case ASCII letters and digits, joined by single hyphens.
-pub(super) fn slug(heading: &str) -> String {
+/// An `id` or the name of a folder made from a heading: lower-case ASCII letters and digits, joined by single hyphens.
+pub(crate) fn slug(heading: &str) -> String {
     let lower = heading.to_ascii_lowercase();
     let words: Vec<&str> = lower
         .split(|character: char| !character.is_ascii_alphanumeric())

@@ -46,7 +46,8 @@ pub use series::Series;
 pub use table::{Better, Column, Table};
 pub use value::{Quantity, Value};
 
-use html::{escape, slug};
+use html::escape;
+pub(crate) use html::slug;
 
 /// From this many sections on, the page has a table of contents.
 const CONTENTS_FROM: usize = 3;

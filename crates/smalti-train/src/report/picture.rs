@@ -115,6 +115,13 @@ impl Picture {
     }
 }
 
+impl From<&smalti_data::Image> for Picture {
+    fn from(image: &smalti_data::Image) -> Self {
+        let (width, height) = (image.width() as u32, image.height() as u32);
+        Self::new(width, height, image.pixels()).expect("an image has as many bytes as it needs")
+    }
+}
+
 impl std::fmt::Debug for Picture {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Picture({} x {})", self.width, self.height)
