@@ -7,7 +7,7 @@
 use super::{
     axis::{Axis, AxisStyle, Scale},
     html::escape,
-    plot::{self, Canvas, SERIES_COLOURS, Size, colour_class},
+    plot::{self, Canvas, SERIES_COLOURS, Size, Words, colour_class},
     series::{Series, segments},
     value::{Quantity, Value},
 };
@@ -155,36 +155,7 @@ impl LineChart {
     }
 
     fn draw(&self, size: Size) -> Option<String> {
-        let drawable = || {
-            self.series
-                .iter()
-                .flat_map(|series| &series.points)
-                .copied()
-                .filter(|point| self.can_draw(point))
-        };
-        let linear = AxisStyle {
-            scale: Scale::Linear,
-            padding: 0.0,
-            ticks: size.horizontal_ticks(),
-            from_zero: false,
-            whole: true,
-        };
-        // The whole course of the run, also where there is nothing to draw: a line that ends early is seen to end early.
-        let x_axis = Axis::fit(
-            self.series
-                .iter()
-                .flat_map(|series| &series.points)
-                .map(|point| point.0),
-            linear,
-        )?;
-        let y_style = AxisStyle {
-            scale: self.scale,
-            padding: 0.05,
-            ticks: 5,
-            from_zero: false,
-            whole: false,
-        };
-        let y_axis = Axis::fit(drawable().map(|point| point.1), y_style)?;
+        let (x_axis, y_axis) = self.axes(size)?;
         let names: Vec<&str> = self
             .series
             .iter()
@@ -197,44 +168,84 @@ impl LineChart {
             self.x.name,
             names.join(", ")
         );
-        Some(plot::draw(
-            (&x_axis, &y_axis),
-            size,
-            &description,
-            |canvas| {
-                let visible = self.marks.iter().filter(|(x, _)| x_axis.contains(*x));
-                for (row, (x, words)) in visible.enumerate() {
-                    canvas.mark(x_axis.position(*x).unwrap_or(0.0), words, row as u32);
-                }
-                let columns = size.pixels().0;
-                let place = |points: &[(f64, f64)]| segments(points, &x_axis, &y_axis, columns);
-                // All raw values lie behind all averages.
-                for (index, series) in self
-                    .series
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, series)| series.smoothing.is_some())
-                {
-                    draw_segments(
-                        canvas,
-                        place(&series.points),
-                        LineStyle {
-                            series: index,
-                            opacity: 0.28,
-                            width: 1.0,
-                        },
-                    );
-                }
-                for (index, series) in self.series.iter().enumerate() {
-                    let style = LineStyle {
-                        series: index,
-                        opacity: 1.0,
-                        width: 1.8,
-                    };
-                    draw_segments(canvas, place(&series.main_line()), style);
-                }
-            },
-        ))
+        let axes = (&x_axis, &y_axis);
+        Some(plot::draw(axes, size, &description, |canvas| {
+            self.paint(canvas, axes, size);
+        }))
+    }
+
+    /// The chart as an SVG file of its own, with title, legend and the axes' names; nothing where there is nothing to
+    /// draw.
+    pub fn svg(&self) -> Option<String> {
+        let (x_axis, y_axis) = self.axes(Size::Wide)?;
+        let axes = (&x_axis, &y_axis);
+        let words = Words {
+            title: self.title.clone(),
+            x: self.x.plain(),
+            y: self.y.plain(),
+            series: self
+                .series
+                .iter()
+                .map(|series| series.name.clone())
+                .collect(),
+        };
+        Some(plot::standalone(axes, &words, |canvas| {
+            self.paint(canvas, axes, Size::Wide);
+        }))
+    }
+
+    fn axes(&self, size: Size) -> Option<(Axis, Axis)> {
+        let points = || self.series.iter().flat_map(|series| &series.points);
+        let linear = AxisStyle {
+            scale: Scale::Linear,
+            padding: 0.0,
+            ticks: size.horizontal_ticks(),
+            from_zero: false,
+            whole: true,
+        };
+        // The whole course of the run, also where there is nothing to draw: a line that ends early is seen to end early.
+        let x_axis = Axis::fit(points().map(|point| point.0), linear)?;
+        let y_style = AxisStyle {
+            scale: self.scale,
+            padding: 0.05,
+            ticks: 5,
+            from_zero: false,
+            whole: false,
+        };
+        let drawable = points().filter(|point| self.can_draw(point));
+        let y_axis = Axis::fit(drawable.map(|point| point.1), y_style)?;
+        Some((x_axis, y_axis))
+    }
+
+    fn paint(&self, canvas: &mut Canvas<'_, '_>, (x_axis, y_axis): (&Axis, &Axis), size: Size) {
+        let visible = self.marks.iter().filter(|(x, _)| x_axis.contains(*x));
+        for (row, (x, words)) in visible.enumerate() {
+            canvas.mark(x_axis.position(*x).unwrap_or(0.0), words, row as u32);
+        }
+        let columns = size.pixels().0;
+        let place = |points: &[(f64, f64)]| segments(points, x_axis, y_axis, columns);
+        // All raw values lie behind all averages.
+        for (index, series) in self
+            .series
+            .iter()
+            .enumerate()
+            .filter(|(_, series)| series.smoothing.is_some())
+        {
+            let style = LineStyle {
+                series: index,
+                opacity: 0.28,
+                width: 1.0,
+            };
+            draw_segments(canvas, place(&series.points), style);
+        }
+        for (index, series) in self.series.iter().enumerate() {
+            let style = LineStyle {
+                series: index,
+                opacity: 1.0,
+                width: 1.8,
+            };
+            draw_segments(canvas, place(&series.main_line()), style);
+        }
     }
 }
 
@@ -278,6 +289,15 @@ mod tests {
         let paired = chart(&[(0.0, 1.0), (1.0, 0.5)]).html(false);
         assert_eq!(paired.matches("<svg").count(), 1);
         assert_eq!(paired.matches("stroke=\"#3B6FA0\"").count(), 1, "{paired}");
+    }
+
+    #[test]
+    fn a_chart_can_stand_in_its_own_file() {
+        let svg = chart(&[(0.0, 1.0), (1.0, 0.5)]).svg().expect("two points");
+        for part in ["Loss", "step", "loss (nats)", "train", "xmlns"] {
+            assert!(svg.contains(part), "{part} is not in {svg}");
+        }
+        assert!(chart(&[]).svg().is_none());
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use super::{
     axis::{Axis, AxisStyle, Scale},
     html::escape,
-    plot::{self, Canvas, SERIES_COLOURS, Size},
+    plot::{self, Canvas, SERIES_COLOURS, Size, Words},
     value::{Quantity, Value},
 };
 
@@ -25,6 +25,7 @@ pub struct Histogram {
     y: Quantity,
     scale: Scale,
     bars: Vec<Bar>,
+    marks: Vec<(f64, String)>,
     notes: Vec<String>,
 }
 
@@ -123,6 +124,7 @@ impl Histogram {
             y,
             scale: Scale::Linear,
             bars: Vec::new(),
+            marks: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -130,6 +132,18 @@ impl Histogram {
     /// Makes the vertical axis logarithmic; bars of height 0 are not drawn.
     pub fn log_y(mut self) -> Self {
         self.scale = Scale::Log;
+        self
+    }
+
+    /// Marks a value with a vertical line; the axis reaches there, also where no bar does.
+    pub fn mark(mut self, x: f64, words: impl Into<String>) -> Self {
+        self.marks.push((x, words.into()));
+        self
+    }
+
+    /// A sentence below the chart.
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(escape(&note.into()));
         self
     }
 
@@ -165,15 +179,30 @@ impl Histogram {
     }
 
     fn draw(&self, size: Size) -> Option<String> {
-        let edges = self.bars.iter().flat_map(|bar| [bar.from, bar.to]);
-        let linear = AxisStyle {
-            scale: Scale::Linear,
-            padding: 0.0,
-            ticks: size.horizontal_ticks(),
-            from_zero: false,
-            whole: true,
+        let (x_axis, y_axis) = self.axes(size)?;
+        let description = format!("{}: {} by {}", self.title, self.y.name, self.x.name);
+        let axes = (&x_axis, &y_axis);
+        Some(plot::draw(axes, size, &description, |canvas| {
+            self.paint(canvas, axes);
+        }))
+    }
+
+    /// The chart as an SVG file of its own, with title and the axes' names; nothing where there is nothing to draw.
+    pub fn svg(&self) -> Option<String> {
+        let (x_axis, y_axis) = self.axes(Size::Wide)?;
+        let axes = (&x_axis, &y_axis);
+        let words = Words {
+            title: self.title.clone(),
+            x: self.x.plain(),
+            y: self.y.plain(),
+            series: Vec::new(),
         };
-        let x_axis = Axis::fit(edges, linear)?;
+        Some(plot::standalone(axes, &words, |canvas| {
+            self.paint(canvas, axes);
+        }))
+    }
+
+    fn axes(&self, size: Size) -> Option<(Axis, Axis)> {
         let y_style = AxisStyle {
             scale: self.scale,
             padding: 0.05,
@@ -182,25 +211,33 @@ impl Histogram {
             whole: true,
         };
         let y_axis = Axis::fit(self.bars.iter().map(|bar| bar.height), y_style)?;
-        let description = format!("{}: {} by {}", self.title, self.y.name, self.x.name);
-        let places: Vec<Place> = self
-            .bars
-            .iter()
-            .filter_map(|bar| {
-                Some(Place {
-                    left: x_axis.position(bar.from)?,
-                    right: x_axis.position(bar.to)?,
-                    // What has no place on a logarithmic axis has no height.
-                    top: y_axis.position(bar.height).unwrap_or(0.0),
-                })
+        let edges = self.bars.iter().flat_map(|bar| [bar.from, bar.to]);
+        let marks = self.marks.iter().map(|(x, _)| *x);
+        let linear = AxisStyle {
+            scale: Scale::Linear,
+            padding: 0.0,
+            ticks: size.horizontal_ticks(),
+            from_zero: false,
+            whole: true,
+        };
+        Some((Axis::fit(edges.chain(marks), linear)?, y_axis))
+    }
+
+    fn paint(&self, canvas: &mut Canvas<'_, '_>, (x_axis, y_axis): (&Axis, &Axis)) {
+        let place = |bar: &Bar| {
+            Some(Place {
+                left: x_axis.position(bar.from)?,
+                right: x_axis.position(bar.to)?,
+                // What has no place on a logarithmic axis has no height.
+                top: y_axis.position(bar.height).unwrap_or(0.0),
             })
-            .collect();
-        Some(plot::draw(
-            (&x_axis, &y_axis),
-            size,
-            &description,
-            |canvas| draw_bars(canvas, &places),
-        ))
+        };
+        let places: Vec<Place> = self.bars.iter().filter_map(place).collect();
+        draw_bars(canvas, &places);
+        let visible = self.marks.iter().filter(|(x, _)| x_axis.contains(*x));
+        for (row, (x, words)) in visible.enumerate() {
+            canvas.mark(x_axis.position(*x).unwrap_or(0.0), words, row as u32);
+        }
     }
 }
 
@@ -217,15 +254,20 @@ fn draw_bars(canvas: &mut Canvas<'_, '_>, places: &[Place]) {
         let steps = places
             .iter()
             .flat_map(|place| [(place.left, place.top), (place.right, place.top)]);
-        let outline = [(0.0, 0.0)]
+        // A mark beyond the bars makes the axis longer than they are.
+        let (from, to) = (places[0].left, places[places.len() - 1].right);
+        let outline = [(from, 0.0)]
             .into_iter()
             .chain(steps)
-            .chain([(1.0, 0.0)])
+            .chain([(to, 0.0)])
             .collect();
         canvas.area(outline, SERIES_COLOURS[0]);
         return;
     }
-    let gap = 0.05 / places.len() as f64;
+    let span = places
+        .last()
+        .map_or(0.0, |last| last.right - places[0].left);
+    let gap = 0.05 * span / places.len() as f64;
     for place in places.iter().filter(|place| place.top > 0.0) {
         canvas.bar(
             [(place.left + gap, place.top), (place.right - gap, 0.0)],
@@ -250,6 +292,27 @@ mod tests {
         let html = histogram.html(false);
         assert!(html.contains("5 values. 1 more are not finite and not counted."));
         assert_eq!(html.matches("<rect").count(), 2);
+    }
+
+    #[test]
+    fn the_axis_reaches_to_a_mark() {
+        let histogram =
+            Histogram::of_values("Bits", "bits", &[0.0, 1.0], 2).mark(4.0, "here & now");
+        let (x_axis, _) = histogram.axes(Size::Wide).expect("values");
+        assert_eq!(x_axis.position(4.0), Some(1.0));
+        assert_eq!(x_axis.position(1.0), Some(0.25));
+        assert!(histogram.html(false).contains("here &amp; now"));
+        assert!(
+            histogram
+                .svg()
+                .is_some_and(|svg| svg.contains("here &amp; now"))
+        );
+        assert!(
+            Histogram::of_values("None", "x", &[], 4)
+                .mark(1.0, "x")
+                .svg()
+                .is_none()
+        );
     }
 
     #[test]

@@ -197,6 +197,108 @@ pub(super) fn draw(
     contents: impl FnOnce(&mut Canvas<'_, '_>),
 ) -> String {
     let (width, height) = size.pixels();
+    let class = if size == Size::Wide {
+        "plot wide"
+    } else {
+        "plot narrow"
+    };
+    // The page's own <svg> needs no namespace, and its size comes from the style sheet.
+    format!(
+        "<svg class=\"{class}\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n{}</svg>\n",
+        width * SCALE,
+        height * SCALE,
+        escape(description),
+        elements(axes, size, contents)
+    )
+}
+
+/// Words around a chart that stands in a file of its own.
+#[derive(Debug)]
+pub(super) struct Words {
+    /// Above everything.
+    pub(super) title: String,
+    /// The horizontal axis, with its unit.
+    pub(super) x: String,
+    /// The vertical axis, with its unit.
+    pub(super) y: String,
+    /// The name of each series, in the order of the colours.
+    pub(super) series: Vec<String>,
+}
+
+/// Height of a line of words around a standalone chart, in shown pixels.
+const ROW: u32 = 20;
+/// About the width of a letter of such words, in shown pixels.
+const LETTER: f64 = FONT_SIZE * 0.56;
+
+/// Draws one chart, wide, as an SVG file of its own: on white, with title, legend and the axes' names.
+pub(super) fn standalone(
+    axes: (&Axis, &Axis),
+    words: &Words,
+    contents: impl FnOnce(&mut Canvas<'_, '_>),
+) -> String {
+    let (width, chart_height) = Size::Wide.pixels();
+    let mut texts = text(
+        (12.0, ROW),
+        "font-weight=\"bold\" fill=\"#222222\"",
+        &words.title,
+    );
+    let (mut left, mut row) = (12.0, 2);
+    for (index, name) in words.series.iter().enumerate() {
+        let needed = 22.0 + name.chars().count() as f64 * LETTER + 18.0;
+        if left > 12.0 && left + needed > f64::from(width) {
+            (left, row) = (12.0, row + 1);
+        }
+        let RGBColor(red, green, blue) = SERIES_COLOURS[index % SERIES_COLOURS.len()];
+        texts += &format!(
+            "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"#{red:02X}{green:02X}{blue:02X}\"/>\n",
+            scaled(left),
+            (row * ROW - 6) * SCALE,
+            scaled(16.0),
+            3 * SCALE
+        );
+        texts += &text((left + 22.0, row * ROW), "fill=\"#222222\"", name);
+        left += needed;
+    }
+    row += u32::from(!words.series.is_empty());
+    texts += &text((12.0, row * ROW), "fill=\"#6A6A64\"", &words.y);
+    let top = row * ROW + 4;
+    let height = top + chart_height + ROW + 4;
+    texts += &text(
+        (f64::from(width) / 2.0, height - 8),
+        "fill=\"#6A6A64\" text-anchor=\"middle\"",
+        &words.x,
+    );
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" width=\"{width}\" height=\"{height}\" \
+         font-family=\"sans-serif\" role=\"img\" aria-label=\"{}\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#FFFFFF\"/>\n{texts}\
+         <g transform=\"translate(0 {})\">\n{}</g>\n</svg>\n",
+        width * SCALE,
+        height * SCALE,
+        escape(&words.title),
+        top * SCALE,
+        elements(axes, Size::Wide, contents)
+    )
+}
+
+/// One line of words; its baseline stands at `y`.
+fn text((x, y): (f64, u32), attributes: &str, words: &str) -> String {
+    format!(
+        "<text x=\"{}\" y=\"{}\" font-size=\"{}\" {attributes}>{}</text>\n",
+        scaled(x),
+        y * SCALE,
+        scaled(FONT_SIZE),
+        escape(&one_line(words))
+    )
+}
+
+/// The elements of a chart, without an `<svg>` around them.
+fn elements(
+    axes: (&Axis, &Axis),
+    size: Size,
+    contents: impl FnOnce(&mut Canvas<'_, '_>),
+) -> String {
+    let (width, height) = size.pixels();
     let mut drawing = String::new();
     {
         let backend = SVGBackend::with_string(&mut drawing, (width * SCALE, height * SCALE));
@@ -209,24 +311,12 @@ pub(super) fn draw(
         drop(canvas);
         area.present().expect(INFALLIBLE);
     }
-    // Only the elements inside: the page's own <svg> needs no namespace, and its size comes from the style sheet.
     let inside = drawing
         .split_once(">\n")
         .and_then(|(_, rest)| rest.rsplit_once("</svg>"))
         .map(|(inside, _)| inside)
         .expect("plotters wraps the drawing in one svg element");
-    let class = if size == Size::Wide {
-        "plot wide"
-    } else {
-        "plot narrow"
-    };
-    format!(
-        "<svg class=\"{class}\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n{}</svg>\n",
-        width * SCALE,
-        height * SCALE,
-        escape(description),
-        tidy(inside)
-    )
+    tidy(inside)
 }
 
 /// Leaves out what every element repeats and what is the default anyway; a page of charts shrinks by a third.
@@ -312,6 +402,45 @@ mod tests {
     #[test]
     fn nothing_points_outside() {
         assert!(!drawn().contains("http"));
+    }
+
+    #[test]
+    fn a_standalone_drawing_says_what_it_shows() {
+        let style = AxisStyle {
+            scale: Scale::Linear,
+            padding: 0.0,
+            ticks: 2,
+            from_zero: false,
+            whole: false,
+        };
+        let axis = Axis::fit([0.0, 1.0], style).expect("drawable values");
+        let words = Words {
+            title: "error & size".to_owned(),
+            x: "bits".to_owned(),
+            y: "share (%)".to_owned(),
+            series: (0..12)
+                .map(|i| format!("a series with number {i}"))
+                .collect(),
+        };
+        let svg = standalone((&axis, &axis), &words, |canvas| canvas.mark(0.5, "here", 0));
+        assert!(svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\""));
+        for part in ["error &amp; size", "bits", "share (%)", "number 11", "here"] {
+            assert!(svg.contains(part), "{part} is not in {svg}");
+        }
+        // Twelve names do not fit in one line: the drawing moves down for them.
+        let alone = Words {
+            series: Vec::new(),
+            ..words
+        };
+        let height = |svg: &str| {
+            let (_, rest) = svg.split_once(" height=\"").expect("a height");
+            rest.split('"')
+                .next()
+                .map(|number| number.parse::<u32>().expect("a number"))
+        };
+        let low = standalone((&axis, &axis), &alone, |_| {});
+        assert!(height(&svg) > height(&low).map(|low| low + 2 * ROW));
+        assert_eq!(svg.matches("<svg").count(), 1);
     }
 
     #[test]

@@ -53,7 +53,11 @@ fn everything(text: &str) -> Report {
     let charts = report.section(text);
     charts
         .add(lines)
-        .add(Histogram::of_values(text, quantity(), &[1.0, 2.0], 4))
+        .add(
+            Histogram::of_values(text, quantity(), &[1.0, 2.0], 4)
+                .mark(1.5, text)
+                .note(text),
+        )
         .add(Histogram::ranked(text, &[3, 0]));
     charts.add(bars);
 

@@ -40,6 +40,14 @@ impl Quantity {
             )
         }
     }
+
+    /// The same in plain text.
+    pub(super) fn plain(&self) -> String {
+        match self.unit.is_empty() {
+            true => self.name.clone(),
+            false => format!("{} ({})", self.name, self.unit),
+        }
+    }
 }
 
 impl From<&str> for Quantity {
