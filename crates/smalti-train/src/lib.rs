@@ -11,6 +11,7 @@ pub mod average;
 pub mod checkpoint;
 pub mod comparison;
 pub mod config;
+pub mod divergence;
 pub mod error;
 pub mod evaluation;
 pub mod generator;
