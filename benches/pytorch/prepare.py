@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from works import WORKS, NearestBench, RqTransformerBench, RqVaeBench, read_config
+import gpt
+from works import WORKS, GptBench, NearestBench, RqTransformerBench, RqVaeBench, read_config
 
 
 def scaled_rows(codebook_size, code_dim, depth, scale, generator):
@@ -66,6 +67,14 @@ def prepare_rqtransformer(config, generator):
     return config.model(codebook).initialize(generator).state_dict(), inputs
 
 
+def prepare_gpt(config, generator):
+    inputs = {
+        "prefix": torch.randn(config.batch, config.context - 1, config.width, generator=generator),
+        "next": torch.randn(config.batch, 1, config.width, generator=generator),
+    }
+    return gpt.initialize(config.model(), generator).state_dict(), inputs
+
+
 def prepare_nearest(config, generator):
     return {}, {
         "codebook": torch.randn(config.codebook_size, config.code_dim, generator=generator),
@@ -73,7 +82,12 @@ def prepare_nearest(config, generator):
     }
 
 
-PREPARE = {RqVaeBench: prepare_rqvae, RqTransformerBench: prepare_rqtransformer, NearestBench: prepare_nearest}
+PREPARE = {
+    RqVaeBench: prepare_rqvae,
+    RqTransformerBench: prepare_rqtransformer,
+    GptBench: prepare_gpt,
+    NearestBench: prepare_nearest,
+}
 
 
 def main():

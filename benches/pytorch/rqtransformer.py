@@ -287,7 +287,9 @@ def hard_cross_entropy(logits, codes):
 
 
 class Stage2Trainer:
-    """One AdamW step: soft targets and codes from latents, forward, loss, backward, clipping to norm 1, step.
+    """One AdamW step: codes and targets from latents, forward, loss, backward, clipping to norm 1, step.
+
+    Without a temperature the codes themselves are the targets.
 
     Weight decay applies to every parameter: how the published training grouped them is not known.
     """
@@ -297,9 +299,14 @@ class Stage2Trainer:
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=1e-4)
 
     def step(self, latents, cond, temperature=0.5):
-        targets, codes = self.quantizer.soft_codes(latents, temperature, self.stochastic)
-        logits, _ = self.model(codes, cond)
-        loss = soft_target_cross_entropy(logits, targets)
+        if temperature is None:
+            _, codes = self.quantizer.quantize(latents)
+            logits, _ = self.model(codes, cond)
+            loss = hard_cross_entropy(logits, codes)
+        else:
+            targets, codes = self.quantizer.soft_codes(latents, temperature, self.stochastic)
+            logits, _ = self.model(codes, cond)
+            loss = soft_target_cross_entropy(logits, targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

@@ -40,6 +40,7 @@ class RqVaeConfig:
     reconstruction: str = "mse"
     commitment_weight: float = 0.25
     dropout: float = 0.0
+    norm_groups: int = 32
 
     @property
     def depth(self):
@@ -73,8 +74,8 @@ class RqVaeConfig:
         )
 
 
-def group_norm(channels):
-    return nn.GroupNorm(32, channels, eps=1e-6)
+def group_norm(channels, groups=32):
+    return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
 def conv3(inputs, outputs):
@@ -82,12 +83,12 @@ def conv3(inputs, outputs):
 
 
 class ResnetBlock(nn.Module):
-    def __init__(self, inputs, outputs, dropout):
+    def __init__(self, inputs, outputs, config):
         super().__init__()
-        self.norm1 = group_norm(inputs)
+        self.norm1 = group_norm(inputs, config.norm_groups)
         self.conv1 = conv3(inputs, outputs)
-        self.norm2 = group_norm(outputs)
-        self.dropout = nn.Dropout(dropout)
+        self.norm2 = group_norm(outputs, config.norm_groups)
+        self.dropout = nn.Dropout(config.dropout)
         self.conv2 = conv3(outputs, outputs)
         self.nin_shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else None
 
@@ -100,9 +101,9 @@ class ResnetBlock(nn.Module):
 class AttnBlock(nn.Module):
     """One head over all positions."""
 
-    def __init__(self, channels):
+    def __init__(self, channels, config):
         super().__init__()
-        self.norm = group_norm(channels)
+        self.norm = group_norm(channels, config.norm_groups)
         self.q = nn.Conv2d(channels, channels, 1)
         self.k = nn.Conv2d(channels, channels, 1)
         self.v = nn.Conv2d(channels, channels, 1)
@@ -136,11 +137,11 @@ class Upsample(nn.Module):
 
 
 class Middle(nn.Module):
-    def __init__(self, channels, dropout):
+    def __init__(self, channels, config):
         super().__init__()
-        self.block_1 = ResnetBlock(channels, channels, dropout)
-        self.attn_1 = AttnBlock(channels)
-        self.block_2 = ResnetBlock(channels, channels, dropout)
+        self.block_1 = ResnetBlock(channels, channels, config)
+        self.attn_1 = AttnBlock(channels, config)
+        self.block_2 = ResnetBlock(channels, channels, config)
 
     def forward(self, x):
         return self.block_2(self.attn_1(self.block_1(x)))
@@ -149,10 +150,10 @@ class Middle(nn.Module):
 class Level(nn.Module):
     """The blocks at one resolution, each followed by attention where the configuration asks for it."""
 
-    def __init__(self, widths, attention, dropout):
+    def __init__(self, widths, attention, config):
         super().__init__()
-        self.block = nn.ModuleList(ResnetBlock(a, b, dropout) for a, b in zip(widths, widths[1:]))
-        self.attn = nn.ModuleList(AttnBlock(b) for b in widths[1:] if attention)
+        self.block = nn.ModuleList(ResnetBlock(a, b, config) for a, b in zip(widths, widths[1:]))
+        self.attn = nn.ModuleList(AttnBlock(b, config) for b in widths[1:] if attention)
 
     def forward(self, x):
         for i, block in enumerate(self.block):
@@ -171,14 +172,14 @@ class Encoder(nn.Module):
         for index, multiplier in enumerate(config.multipliers):
             target = config.channels * multiplier
             attention = resolution in config.attention_resolutions
-            level = Level([width] + [target] * config.blocks, attention, config.dropout)
+            level = Level([width] + [target] * config.blocks, attention, config)
             if index + 1 < len(config.multipliers):
                 level.downsample = Downsample(target)
                 resolution //= 2
             self.down.append(level)
             width = target
-        self.mid = Middle(width, config.dropout)
-        self.norm_out = group_norm(width)
+        self.mid = Middle(width, config)
+        self.norm_out = group_norm(width, config.norm_groups)
         self.conv_out = conv3(width, config.z_channels)
 
     def forward(self, x):
@@ -196,19 +197,19 @@ class Decoder(nn.Module):
         width = config.channels * config.multipliers[-1]
         resolution = config.resolution >> (len(config.multipliers) - 1)
         self.conv_in = conv3(config.z_channels, width)
-        self.mid = Middle(width, config.dropout)
+        self.mid = Middle(width, config)
         levels = []  # from the lowest resolution up; stored the other way round
         for index in reversed(range(len(config.multipliers))):
             target = config.channels * config.multipliers[index]
             attention = resolution in config.attention_resolutions
-            level = Level([width] + [target] * (config.blocks + 1), attention, config.dropout)
+            level = Level([width] + [target] * (config.blocks + 1), attention, config)
             if index > 0:
                 level.upsample = Upsample(target)
                 resolution *= 2
             levels.append(level)
             width = target
         self.up = nn.ModuleList(reversed(levels))
-        self.norm_out = group_norm(width)
+        self.norm_out = group_norm(width, config.norm_groups)
         self.conv_out = conv3(width, 3)
 
     def forward(self, z):

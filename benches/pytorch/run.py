@@ -44,13 +44,13 @@ def parse():
     parser = argparse.ArgumentParser(description="Time one piece of work in PyTorch.")
     parser.add_argument("work", choices=WORKS)
     parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, help="not needed for `nearest`")
+    parser.add_argument("--weights", type=Path, help="not needed for the searches")
     parser.add_argument("--inputs", type=Path, help="default: inputs.safetensors beside the weights")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, help="default: a step for each line on standard input")
     parser.add_argument("--save", type=Path, help="write the tensors of the last step here")
     args = parser.parse_args()
-    if args.weights is None and args.work != "nearest":
+    if args.weights is None and not args.work.startswith("nearest"):
         parser.error(f"--weights is needed for {args.work}")
     if args.inputs is None:
         if args.weights is None:

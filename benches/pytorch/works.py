@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
+import gpt
 from rqtransformer import RqTransformer, RqTransformerConfig, Sampler, Stage2Trainer
 from rqvae import ResidualQuantizer, RqVae, RqVaeConfig, Stage1Trainer
 
@@ -32,6 +33,7 @@ class RqVaeBench:
     decay: float = 0.99
     commitment_weight: float = 0.25
     learning_rate: float = 4e-5
+    norm_groups: int = 32
 
     def model(self):
         return RqVae(
@@ -46,6 +48,7 @@ class RqVaeBench:
                 codebook_sizes=[self.codebook_size] * self.depth,
                 decays=[self.decay] * self.depth,
                 commitment_weight=self.commitment_weight,
+                norm_groups=self.norm_groups,
             )
         )
 
@@ -64,7 +67,7 @@ class RqTransformerBench:
     head_layers: int
     batch: int
     learning_rate: float = 5e-4
-    target_temperature: float = 0.5
+    target_temperature: float | None = 0.5  # None: the codes themselves are the targets
     sample_batch: int = 16
     top_k: int | None = None
     top_p: float = 1.0
@@ -114,6 +117,19 @@ class NearestBench:
     codebook_size: int
     code_dim: int
     latents: int
+
+
+@dataclass
+class GptBench:
+    layers: int
+    width: int
+    heads: int
+    batch: int
+    context: int
+    steps: int  # at most; the cache has room for them
+
+    def model(self):
+        return gpt.new_stack(self.layers, self.width, self.heads)
 
 
 def read_config(kind, path):
@@ -195,7 +211,7 @@ class Decode:
 
 
 class Stage2Step:
-    """Codes and soft targets of latents, forward, soft cross entropy, backward, clipping, AdamW."""
+    """Codes and targets of latents, forward, cross entropy, backward, clipping, AdamW."""
 
     config = RqTransformerBench
 
@@ -231,6 +247,24 @@ class Sample:
         return {"checksum": codes_checksum(codes)}, {"codes": codes}
 
 
+class GptDecode:
+    """The next position of every sequence, `context` positions after its beginning and one further each time."""
+
+    config = GptBench
+
+    def __init__(self, config, weights, inputs):
+        stack = load_weights(config.model(), weights).eval()
+        self.decoder = gpt.Decoder(stack, config.heads, config.batch, config.context + config.steps)
+        self.next = inputs["next"]
+        with torch.inference_mode():
+            self.decoder(inputs["prefix"])
+
+    @torch.inference_mode()
+    def step(self):
+        hidden = self.decoder(self.next)
+        return {"checksum": magnitude(hidden)}, {"hidden": hidden}
+
+
 class Nearest:
     """The nearest code of every latent: all distances, then the smallest."""
 
@@ -245,11 +279,32 @@ class Nearest:
         return {"checksum": codes_checksum(codes)}, {"codes": codes}
 
 
+class NearestFaiss:
+    """The nearest code by faiss, whose index is built once."""
+
+    config = NearestBench
+
+    def __init__(self, config, weights, inputs):
+        import faiss  # only this work needs it
+
+        faiss.omp_set_num_threads(torch.get_num_threads())
+        self.index = faiss.IndexFlatL2(config.code_dim)
+        self.index.add(inputs["codebook"].numpy())
+        self.latents = inputs["latents"].numpy()
+
+    def step(self):
+        _, found = self.index.search(self.latents, 1)
+        codes = torch.from_numpy(found[:, 0])
+        return {"checksum": codes_checksum(codes)}, {"codes": codes}
+
+
 WORKS = {
     "stage1_step": Stage1Step,
     "encode": Encode,
     "decode": Decode,
     "stage2_step": Stage2Step,
     "sample": Sample,
+    "gpt_decode": GptDecode,
     "nearest": Nearest,
+    "nearest_faiss": NearestFaiss,
 }

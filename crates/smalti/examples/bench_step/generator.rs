@@ -1,7 +1,7 @@
 //! The works of stage 2: a training step, sampling.
 //!
 //! The step is that of training (`smalti_train::generator`) on one fixed batch of latents: nearest
-//! codes and soft targets, forward, soft cross entropy, backward, clipping, AdamW.
+//! codes and their targets, forward, cross entropy, backward, clipping, AdamW.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -20,7 +20,7 @@ use smalti_models::generators::rq_transformer::{
 use smalti_models::generators::sampling::{PerDepth, SamplingConfig};
 use smalti_nn::state::{Array, Weights, host_values};
 use smalti_nn::{Init, Noise};
-use smalti_quantize::{ResidualConfig, ResidualQuantizer};
+use smalti_quantize::{Codes, Quantizer, ResidualConfig, ResidualQuantizer};
 use smalti_train::checkpoint::Learner;
 use smalti_train::gradients::Gradients;
 use smalti_train::optimizer::{DecayScope, OptimizerConfig, OptimizerKind};
@@ -47,8 +47,9 @@ pub(crate) struct RqTransformerBench {
     _batch: usize,
     #[serde(default = "usual_rate")]
     learning_rate: f64,
+    /// None: the codes themselves are the targets.
     #[serde(default = "usual_temperature")]
-    target_temperature: f64,
+    target_temperature: Option<f64>,
     /// Said by the inputs as well.
     #[serde(default, rename = "sample_batch")]
     _sample_batch: usize,
@@ -63,8 +64,8 @@ fn usual_rate() -> f64 {
     5e-4
 }
 
-fn usual_temperature() -> f64 {
-    0.5
+fn usual_temperature() -> Option<f64> {
+    Some(0.5)
 }
 
 fn all() -> f64 {
@@ -134,7 +135,7 @@ pub(crate) struct Stage2Step {
     quantizer: ResidualQuantizer,
     latents: Tensor<4>,
     conditions: Conditions,
-    temperature: f64,
+    temperature: Option<f64>,
     steps: u64,
 }
 
@@ -168,21 +169,33 @@ impl Stage2Step {
     }
 }
 
-impl Work for Stage2Step {
-    fn step(&mut self) -> anyhow::Result<Outcome> {
-        let mut noise = Noise::for_step(0, self.steps);
-        self.steps += 1;
+impl Stage2Step {
+    /// The codes of the latents, and what the model should say at each.
+    fn lesson(&self) -> anyhow::Result<(Codes, CodeTargets)> {
+        let Some(temperature) = self.temperature else {
+            let codes = self.quantizer.encode(self.latents.clone())?;
+            return Ok((codes.clone(), CodeTargets::Hard(codes)));
+        };
         let soft = self
             .quantizer
-            .soft_codes(self.latents.clone(), self.temperature, None)?;
+            .soft_codes(self.latents.clone(), temperature, None)?;
         let [batch, _, height, width] = self.latents.dims();
         let each = soft.targets.into_iter().map(|target| {
             let [_, size] = target.dims();
             target.reshape([batch, height * width, 1, size])
         });
         let targets = CodeTargets::Soft(Tensor::from_inner(Tensor::cat(each.collect(), 2)));
+        Ok((soft.codes, targets))
+    }
+}
+
+impl Work for Stage2Step {
+    fn step(&mut self) -> anyhow::Result<Outcome> {
+        let mut noise = Noise::for_step(0, self.steps);
+        self.steps += 1;
+        let (codes, targets) = self.lesson()?;
         let input = GeneratorInput {
-            codes: soft.codes,
+            codes,
             conditions: self.conditions.clone(),
         };
         let losses = self

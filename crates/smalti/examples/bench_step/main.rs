@@ -18,6 +18,7 @@
 //! for `sample` unless `top_k` is 1, where nothing is drawn.
 
 mod generator;
+mod gpt;
 mod inputs;
 mod nearest;
 mod tokenizer;
@@ -55,6 +56,9 @@ struct Arguments {
     /// Write the tensors of the last step here.
     #[arg(long)]
     save: Option<PathBuf>,
+    /// Only write the tokenizer of `encode` to this folder, as the program reads it.
+    #[arg(long)]
+    export: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -65,6 +69,7 @@ enum Kind {
     Decode,
     Stage2Step,
     Sample,
+    GptDecode,
     Nearest,
 }
 
@@ -119,6 +124,13 @@ fn main() -> anyhow::Result<()> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(arguments.threads)
         .build_global()?;
+    if let Some(folder) = &arguments.export {
+        let weights = arguments
+            .weights
+            .as_deref()
+            .context("--export needs --weights")?;
+        return tokenizer::export(&read_config(&arguments.config)?, weights, folder);
+    }
     let mut work = load(&arguments)?;
     let name = arguments
         .work
@@ -193,6 +205,11 @@ fn load(arguments: &Arguments) -> anyhow::Result<Box<dyn Work>> {
             &inputs,
         )?),
         Kind::Sample => Box::new(generator::Sample::new(
+            read_config(config)?,
+            weights()?,
+            &inputs,
+        )?),
+        Kind::GptDecode => Box::new(gpt::GptDecode::new(
             read_config(config)?,
             weights()?,
             &inputs,

@@ -9,6 +9,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::json;
+use smalti_data::{Preprocess, PreprocessPair};
 use smalti_models::autoencoder::{Autoencoder, AutoencoderConfig, NetworkConfig, published};
 use smalti_nn::state::{Array, host_values};
 use smalti_nn::{Init, Noise};
@@ -16,6 +17,7 @@ use smalti_quantize::{Learning, QuantizerConfig, ResidualConfig, Revival};
 use smalti_train::checkpoint::Learner;
 use smalti_train::gradients::Gradients;
 use smalti_train::loss::{ReconstructionLoss, weigh};
+use smalti_train::model_dir::TokenizerModel;
 use smalti_train::optimizer::{DecayScope, OptimizerConfig, OptimizerKind};
 
 use crate::inputs::Inputs;
@@ -43,6 +45,8 @@ pub(crate) struct RqVaeBench {
     commitment_weight: f64,
     #[serde(default = "usual_rate")]
     learning_rate: f64,
+    #[serde(default = "usual_groups")]
+    norm_groups: usize,
 }
 
 fn usual_decay() -> f32 {
@@ -57,6 +61,10 @@ fn usual_rate() -> f64 {
     4e-5
 }
 
+fn usual_groups() -> usize {
+    32
+}
+
 impl RqVaeBench {
     fn load(&self, weights: &Path, device: &Device) -> anyhow::Result<Autoencoder> {
         let network = NetworkConfig {
@@ -67,7 +75,7 @@ impl RqVaeBench {
             attention_resolutions: self.attention_resolutions.clone(),
             middle_attention: true,
             z_channels: self.z_channels,
-            norm_groups: 32,
+            norm_groups: self.norm_groups,
             dropout: 0.0,
         };
         let learning = Learning {
@@ -89,6 +97,17 @@ impl RqVaeBench {
             &mut Init::new(device, 0),
         )?)
     }
+}
+
+/// Writes the model as the program reads it, for images that need no preprocessing.
+pub(crate) fn export(config: &RqVaeBench, weights: &Path, folder: &Path) -> anyhow::Result<()> {
+    let network = config.load(weights, &Device::flex())?;
+    let untouched = PreprocessPair {
+        train: Preprocess::default(),
+        eval: Preprocess::default(),
+    };
+    let model = TokenizerModel::new(network, untouched, "none".into());
+    Ok(model.save(folder)?)
 }
 
 /// Forward with the codebook's updates, backward, Adam.
