@@ -26,7 +26,7 @@ use crate::journal::Measures;
 use crate::model_dir::{TokenizerModel, code_embedding};
 use crate::observer::Observer;
 use crate::samples::{save_grid, to_images};
-use crate::trainer::{Progress, Stage, read_losses, require_finite_norm};
+use crate::trainer::{Progress, Stage, StepSums, read_losses};
 
 /// The kind that checkpoints of this stage carry.
 pub const KIND: &str = "generator";
@@ -242,24 +242,17 @@ impl Stage for GeneratorStage {
     fn step(&mut self, step: u64, factor: f64) -> Result<Measures, TrainError> {
         let accumulate = self.config.training.accumulate as u64;
         let mut noise = Noise::for_step(self.config.seed, step);
-        let mut gradients = Gradients::default();
-        let mut sum = 0.0;
+        let mut sums = StepSums::default();
         for part in 0..accumulate {
             let images = self.batch(step * accumulate + part);
             let Lesson { input, targets } = self.lesson(&images, &mut noise)?;
             let output = self.learner.model().forward(input, Some(&mut noise));
             let GeneratorLosses { codes, .. } = output.losses(targets);
-            sum += read_losses(&[("codes", codes.clone())], step)?[0].1;
+            let losses = read_losses(&[("codes", codes.clone())], step)?;
             let graph = codes.div_scalar(accumulate as f64).backward();
-            gradients.add(Gradients::of(self.learner.model(), &graph));
+            sums.add(Gradients::of(self.learner.model(), &graph), losses);
         }
-        let norm = gradients.norm();
-        require_finite_norm(norm, step)?;
-        self.learner.step(gradients, norm, factor);
-        Ok(vec![
-            ("codes".into(), sum / accumulate as f64),
-            ("gradient_norm".into(), norm),
-        ])
+        sums.apply(&mut self.learner, step, factor)
     }
 
     fn evaluate(

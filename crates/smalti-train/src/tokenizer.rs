@@ -23,7 +23,7 @@ use crate::journal::Measures;
 use crate::loss::weigh;
 use crate::observer::{Observer, Silent};
 use crate::samples::save_grid;
-use crate::trainer::{Progress, Stage, read_losses, require_finite_norm};
+use crate::trainer::{Progress, Stage, StepSums, read_losses};
 
 /// The kind that checkpoints of this stage carry.
 pub const KIND: &str = "tokenizer";
@@ -167,31 +167,15 @@ impl Stage for TokenizerStage {
     fn step(&mut self, step: u64, factor: f64) -> Result<Measures, TrainError> {
         let accumulate = self.config.training.accumulate as u64;
         let mut noise = Noise::for_step(self.config.seed, step);
-        let mut gradients = Gradients::default();
-        let mut sums: Measures = Vec::new();
+        let mut sums = StepSums::default();
         let mut updates = UpdateReport::default();
         for part in 0..accumulate {
             let batch = self.batch(step * accumulate + part)?;
-            let (grads, measures, report) = self.backward(batch, step, &mut noise)?;
-            gradients.add(grads);
+            let (gradients, losses, report) = self.backward(batch, step, &mut noise)?;
+            sums.add(gradients, losses);
             updates.merge(&report);
-            sums = match sums.is_empty() {
-                true => measures,
-                false => sums
-                    .into_iter()
-                    .zip(measures)
-                    .map(|((name, a), (_, b))| (name, a + b))
-                    .collect(),
-            };
         }
-        let norm = gradients.norm();
-        require_finite_norm(norm, step)?;
-        self.learner.step(gradients, norm, factor);
-        let mut measures: Measures = sums
-            .into_iter()
-            .map(|(name, sum)| (name, sum / accumulate as f64))
-            .collect();
-        measures.push(("gradient_norm".into(), norm));
+        let mut measures = sums.apply(&mut self.learner, step, factor)?;
         measures.push((
             "codes_chosen".into(),
             updates.chosen as f64 / updates.codes.max(1) as f64,

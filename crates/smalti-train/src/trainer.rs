@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::module::Module;
 use burn::tensor::Tensor;
 use smalti_quantize::NamedLoss;
 
-use crate::checkpoint;
+use crate::checkpoint::{self, Learner};
 use crate::config::{RunConfig, TrainingConfig};
 use crate::error::TrainError;
+use crate::gradients::Gradients;
 use crate::journal::{Journal, Measures};
 use crate::observer::Observer;
 
@@ -193,7 +195,7 @@ pub struct Progress {
     pub window: Window,
 }
 
-/// Sums of the measures since the last line of the journal.
+/// Sums of measures, for their mean: those since the last line of the journal.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Window {
     sums: Measures,
@@ -279,20 +281,44 @@ pub(crate) fn read_losses(losses: &[NamedLoss], step: u64) -> Result<Measures, T
         .collect()
 }
 
-/// Refuses a gradient whose norm is NaN or infinite.
-///
-/// # Errors
-/// Names the norm and the step.
-pub(crate) fn require_finite_norm(norm: f64, step: u64) -> Result<(), TrainError> {
-    if norm.is_finite() {
-        return Ok(());
+/// What the batches of one step leave: their gradients summed, their losses to be averaged.
+#[derive(Debug, Default)]
+pub(crate) struct StepSums {
+    gradients: Gradients,
+    losses: Window,
+}
+
+impl StepSums {
+    /// Adds a batch.
+    pub(crate) fn add(&mut self, gradients: Gradients, losses: Measures) {
+        self.gradients.add(gradients);
+        self.losses.add(losses);
     }
-    Err(TrainError::NonFinite {
-        term: "the norm of the gradients".into(),
-        value: norm as f32,
-        step,
-        kept: String::new(),
-    })
+
+    /// Takes the step; the mean losses and the norm of the gradients.
+    ///
+    /// # Errors
+    /// When the norm is NaN or infinite; the model has not changed then.
+    pub(crate) fn apply<M: Module>(
+        mut self,
+        learner: &mut Learner<M>,
+        step: u64,
+        factor: f64,
+    ) -> Result<Measures, TrainError> {
+        let norm = self.gradients.norm();
+        if !norm.is_finite() {
+            return Err(TrainError::NonFinite {
+                term: "the norm of the gradients".into(),
+                value: norm as f32,
+                step,
+                kept: String::new(),
+            });
+        }
+        learner.step(self.gradients, norm, factor);
+        let mut measures = self.losses.take();
+        measures.push(("gradient_norm".into(), norm));
+        Ok(measures)
+    }
 }
 
 fn name_checkpoint(error: TrainError, folder: &RunFolder) -> TrainError {

@@ -117,7 +117,7 @@ fn entries_are_trained_measured_and_shown_once() {
         "PSNR over rate",
         "<svg",
         "Originals and reconstructions at 0.5",
-        "4 × 2",
+        "4\u{a0}×\u{a0}2",
         "commitment",
     ] {
         assert!(report.contains(part), "{part}");

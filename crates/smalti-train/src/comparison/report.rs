@@ -97,7 +97,7 @@ impl Page<'_> {
                 .for_each(|entry| _ = table.row(row(entry)));
             section.add(table);
         }
-        section.paragraph("Parameters are the numbers that gradients train; codebooks that learn by moving averages come on top. Codes used, perplexity and entropy are over all images measured on, perplexity as the mean over the codes of a position.");
+        section.paragraph("Rate and entropy are bits per pixel. Parameters are the numbers that gradients train; codebooks that learn by moving averages come on top. Codes used, perplexity and entropy are over all images measured on, perplexity as the mean over the codes of a position.");
         for entry in &self.results.entries {
             if let Outcome::Diverged { reason } = &entry.outcome {
                 section.paragraph(format!("{} diverged: {reason}.", entry.label()));
@@ -135,11 +135,15 @@ impl Page<'_> {
                 Quantity::new("loss, images in [−1, 1]"),
             )
             .log_y();
-            for entry in self.results.at(rate) {
-                let run = RunFolder(self.folder.join(&entry.folder));
-                let entries = journal::read(&run.journal())?;
-                let course = points(&entries, "train", "reconstruction");
-                chart.series(Series::new(entry.name.as_str(), course));
+            // All methods, so that each has its colour in every chart.
+            for method in self.results.methods() {
+                let mut course = Vec::new();
+                for entry in self.results.at(rate).filter(|e| e.name == method) {
+                    let run = RunFolder(self.folder.join(&entry.folder));
+                    let entries = journal::read(&run.journal())?;
+                    course = points(&entries, "train", "reconstruction");
+                }
+                chart.series(Series::new(method, course));
             }
             section.add(chart);
         }
@@ -148,7 +152,7 @@ impl Page<'_> {
 }
 
 fn columns() -> Vec<Column> {
-    let rate = |name: &str| Quantity::new(name).unit("bits per pixel");
+    let rate = |name: &str| Quantity::new(name).unit("bpp");
     vec![
         Column::new("method"),
         Column::new("codes"),
@@ -158,7 +162,7 @@ fn columns() -> Vec<Column> {
         Column::new("SSIM").better(Better::Higher),
         Column::new("codes used"),
         Column::new("perplexity"),
-        Column::new("training time"),
+        Column::new("training"),
         Column::new("parameters"),
     ]
 }
@@ -173,7 +177,7 @@ fn row(entry: &EntryResult) -> Vec<Value> {
         Some(measured) => {
             let evaluation = &measured.evaluation;
             row.extend([
-                Value::text(evaluation.codebooks()),
+                Value::text(evaluation.codebooks().replace(' ', "\u{a0}")),
                 Value::number(evaluation.bits_per_pixel, 3),
                 Value::number(evaluation.entropy_bits_per_pixel, 3),
                 Value::number(evaluation.psnr_db, 2),
