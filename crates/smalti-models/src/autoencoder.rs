@@ -1,14 +1,16 @@
 //! Autoencoders with discrete latents: images to codes and back.
 
 mod config;
-mod decoder;
-mod encoder;
+mod convolutional;
 mod model;
+mod network;
 mod presets;
 pub mod published;
+mod vit;
 
 pub use config::{AutoencoderConfig, InvalidAutoencoder, NetworkConfig};
-pub use decoder::Decoder;
-pub use encoder::{Encoder, Middle};
+pub use convolutional::{ConvolutionalConfig, ConvolutionalDecoder, ConvolutionalEncoder, Middle};
 pub use model::{Autoencoder, Reconstruction};
+pub use network::{Decoder, Encoder};
 pub use presets::Preset;
+pub use vit::{VitConfig, VitDecoder, VitEncoder};

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use burn::tensor::{Device, Shape, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
-use smalti_models::autoencoder::{Autoencoder, published};
+use smalti_models::autoencoder::Autoencoder;
+use smalti_models::autoencoder::published::rq_vae;
 use smalti_nn::state::host_values;
 use smalti_nn::{Init, Noise};
 use smalti_quantize::{Codes, Quantizer};
@@ -72,11 +73,10 @@ impl Golden {
         self.floats(name).1[0]
     }
 
-    fn model(&self) -> (Autoencoder, published::PublishedRqVae) {
-        let config = published::read_config(&self.folder.join("config.yaml")).unwrap();
+    fn model(&self) -> (Autoencoder, rq_vae::PublishedRqVae) {
+        let config = rq_vae::read_config(&self.folder.join("config.yaml")).unwrap();
         let mut init = Init::new(&Device::flex(), 0);
-        let model =
-            published::load(&config.model, &self.folder.join("model.pt"), &mut init).unwrap();
+        let model = rq_vae::load(&config.model, &self.folder.join("model.pt"), &mut init).unwrap();
         (model, config)
     }
 }
@@ -214,14 +214,14 @@ fn soft_codes_are_the_published_distributions() {
 #[test]
 fn weights_of_another_model_are_refused_with_their_names() {
     let golden = Golden::open("rqvae_stage1");
-    let config = published::read_config(
+    let config = rq_vae::read_config(
         &Golden::open("rqvae_stage1_nonshared")
             .folder
             .join("config.yaml"),
     )
     .unwrap();
     let mut init = Init::new(&Device::flex(), 0);
-    let error = published::load(&config.model, &golden.folder.join("model.pt"), &mut init)
+    let error = rq_vae::load(&config.model, &golden.folder.join("model.pt"), &mut init)
         .unwrap_err()
         .to_string();
     assert!(error.contains("shape of encoder.down.0.block.0.conv1.weight: expected [64, 32, 3, 3], got [32, 32, 3, 3]"), "{error}");

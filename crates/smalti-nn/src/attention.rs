@@ -1,24 +1,27 @@
-//! Causal self-attention with several heads, over a whole sequence or step by step with a cache.
+//! Self-attention with several heads: causal, over a whole sequence or step by step with a cache,
+//! and in both directions ([`SelfAttention`]).
 //!
 //! `head_i = softmax(q_i·k_iᵀ / √c + mask)·v_i`, `c` the width of a head, `mask` −∞ where a key comes
-//! after the query; `y = W_o·[head_1 … head_h] + b_o`; Vaswani et al. 2017, arXiv 1706.03762, section
-//! 3.2. Key, query and value have matrices of their own (`key`, `query`, `value`, `proj` in published
-//! files). Sequences `[batch, length, width]`, heads `[batch, heads, length, width/heads]`.
+//! after the query of a causal attention; `y = W_o·[head_1 … head_h] + b_o`; Vaswani et al. 2017, arXiv 1706.03762, section
+//! 3.2. Key, query and value of the causal one have matrices of their own (`key`, `query`, `value`,
+//! `proj` in published files); the other packs them into one. Sequences `[batch, length, width]`, heads `[batch, heads, length, width/heads]`.
 //!
 //! State: none. The keys and values of earlier steps live in a [`KeyValueCache`] that belongs to the
 //! caller: allocated once for the longest sequence, written in place.
 
-mod causal;
 mod heads;
+mod packed;
+mod scaled;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, s};
 
-pub use causal::{cached_attention, causal_attention};
+pub use packed::SelfAttention;
+pub use scaled::{cached_attention, causal_attention, full_attention};
 
 use crate::{Dropout, Init, Linear, Noise};
-use causal::attention_weights;
 use heads::{merge_heads, split_heads};
+use scaled::{Sees, attention_weights};
 
 /// The shape of a [`CausalSelfAttention`].
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +80,7 @@ impl CausalSelfAttention {
                 let dropout = Dropout {
                     probability: self.dropout,
                 };
-                let weights = attention_weights(query, key);
+                let weights = attention_weights(Sees::Past, query, key);
                 dropout.forward(weights, Some(noise)).matmul(value)
             }
             _ => causal_attention(query, key, value),

@@ -26,7 +26,10 @@ pub mod spatial_attention;
 pub mod state;
 pub mod transformer;
 
-pub use attention::{CausalSelfAttention, KeyValueCache, cached_attention, causal_attention};
+pub use attention::{
+    CausalSelfAttention, KeyValueCache, SelfAttention, cached_attention, causal_attention,
+    full_attention,
+};
 pub use conv2d::{Conv2d, Conv2dConfig, Padding, conv2d};
 pub use cross_entropy::{Targets, cross_entropy};
 pub use dropout::Dropout;

@@ -34,6 +34,14 @@ impl Linear {
         }
     }
 
+    /// Weights and bias uniform within ±1/√in, PyTorch's default.
+    pub fn fan_in(inputs: usize, outputs: usize, init: &mut Init) -> Self {
+        Self {
+            weight: init.fan_in([outputs, inputs], inputs),
+            bias: Some(init.fan_in([outputs], inputs)),
+        }
+    }
+
     /// `[…, in]` to `[…, out]`.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         linear(input, self.weight.val(), self.bias.as_ref().map(Param::val))

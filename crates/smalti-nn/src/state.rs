@@ -5,13 +5,14 @@
 //! [`Weights::load_into`], which refuses missing names, unexpected names and other shapes, and lists
 //! every one of them. Half-precision and double-precision numbers are read as `f32`.
 
+mod partial;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::backend::DispatchDevice;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Shape, Tensor, TensorData};
-use pytorch_reader::PytorchReader;
 use safetensors::{Dtype, SafeTensors};
 
 /// One named array.
@@ -167,32 +168,7 @@ impl Weights {
     /// # Errors
     /// When the file cannot be read or is malformed.
     pub fn read_pytorch(path: &Path) -> Result<Self, WeightsError> {
-        std::fs::File::open(path).map_err(|source| WeightsError::Read {
-            path: path.into(),
-            source,
-        })?;
-        let reader = PytorchReader::with_top_level_key(path, "state_dict")
-            .or_else(|_| PytorchReader::new(path))
-            .map_err(|e| format_error(path, "PyTorch", e.to_string()))?;
-        let mut arrays = BTreeMap::new();
-        for (name, tensor) in reader.tensors() {
-            let bytes = tensor.read().map_err(|source| WeightsError::Read {
-                path: path.into(),
-                source,
-            })?;
-            if let Some(values) =
-                pytorch_dtype(tensor.dtype()).and_then(|dtype| floats(dtype, &bytes))
-            {
-                arrays.insert(
-                    name.clone(),
-                    Array {
-                        shape: tensor.shape().to_vec(),
-                        values,
-                    },
-                );
-            }
-        }
-        Ok(Self(arrays))
+        Self::read_pytorch_where(path, &["state_dict"], |_| true)
     }
 
     /// Renames every array; `None` drops it. Two arrays that get one name must be equal.

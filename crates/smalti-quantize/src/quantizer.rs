@@ -56,6 +56,18 @@ pub enum QuantizeError {
         /// What has to divide both.
         fold: usize,
     },
+    /// The sides of images do not divide.
+    #[error(
+        "images of {width}x{height} pixels have no whole number of code positions: both sides must be multiples of {factor}"
+    )]
+    Sides {
+        /// Rows of pixels.
+        height: usize,
+        /// Columns of pixels.
+        width: usize,
+        /// Pixels, in each direction, that share one position.
+        factor: usize,
+    },
     /// The codes have another number of depths.
     #[error("codes need a depth of {expected}, got {got}")]
     Depth {

@@ -122,7 +122,7 @@ fn inspect_model(path: &Path) -> Result<Description, TrainError> {
         )
         .fact(
             "training resolution",
-            model.description.model.network.resolution,
+            model.description.model.network.resolution(),
         )
         .fact("license", &model.description.license))
 }

@@ -1,106 +1,91 @@
 //! The shape of an autoencoder: what a configuration file says.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 use smalti_nn::Init;
-use smalti_nn::residual_block::NORM_GROUPS;
 use smalti_quantize::QuantizerConfig;
 
-use super::Autoencoder;
+use super::{Autoencoder, ConvolutionalConfig, VitConfig};
 
-/// The convolutional encoder and decoder of the VQGAN family.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NetworkConfig {
-    /// Side of the training images in pixels. Other sizes work; attention stands at the levels
-    /// that this side puts it at.
-    pub resolution: usize,
-    /// Channels that the multipliers multiply.
-    pub channels: usize,
-    /// One level for each; between levels the sides are halved.
-    pub multipliers: Vec<usize>,
-    /// Residual blocks of a level in the encoder; the decoder has one more.
-    pub blocks: usize,
-    /// Sides of feature maps at which every block is followed by attention.
-    #[serde(default)]
-    pub attention_resolutions: Vec<usize>,
-    /// Whether the middle has attention, as all published models have.
-    #[serde(default = "yes")]
-    pub middle_attention: bool,
-    /// Channels of the encoder's output.
-    pub z_channels: usize,
-    /// Groups of the group normalisations.
-    #[serde(default = "published_groups")]
-    pub norm_groups: usize,
-    /// Probability of dropping an element inside a residual block, in training.
-    #[serde(default)]
-    pub dropout: f64,
+/// Encoder and decoder. In files `kind` says which; without it the network is convolutional.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NetworkConfig {
+    /// `kind = "convolutional"`
+    Convolutional(ConvolutionalConfig),
+    /// `kind = "vit"`
+    Vit(VitConfig),
 }
 
-fn yes() -> bool {
-    true
+/// The kinds, as files name them.
+const KINDS: [&str; 2] = ["convolutional", "vit"];
+
+impl Serialize for NetworkConfig {
+    /// A convolutional network is written without its kind, as it was before there was another: the
+    /// fingerprint of a model is taken over what is written here.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        enum Named<'a> {
+            Vit(&'a VitConfig),
+        }
+        match self {
+            Self::Convolutional(config) => config.serialize(serializer),
+            Self::Vit(config) => Named::Vit(config).serialize(serializer),
+        }
+    }
 }
 
-fn published_groups() -> usize {
-    NORM_GROUPS
+impl<'de> Deserialize<'de> for NetworkConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut fields = Map::deserialize(deserializer)?;
+        let kind = fields.remove("kind").unwrap_or(KINDS[0].into());
+        let fields = Value::Object(fields);
+        let config = match kind.as_str() {
+            Some("convolutional") => {
+                ConvolutionalConfig::deserialize(fields).map(Self::Convolutional)
+            }
+            Some("vit") => VitConfig::deserialize(fields).map(Self::Vit),
+            Some(other) => return Err(D::Error::unknown_variant(other, &KINDS)),
+            None => {
+                let message = format!("kind of a network: expected a string, got {kind}");
+                return Err(D::Error::custom(message));
+            }
+        };
+        config.map_err(D::Error::custom)
+    }
 }
 
 impl NetworkConfig {
     /// How many pixels, in each direction, share one latent.
     pub fn factor(&self) -> usize {
-        1 << self.multipliers.len().saturating_sub(1)
+        match self {
+            Self::Convolutional(config) => config.factor(),
+            Self::Vit(config) => config.patch_size,
+        }
     }
 
-    /// Channels of each level, highest resolution first.
-    pub(super) fn widths(&self) -> Vec<usize> {
-        self.multipliers.iter().map(|m| m * self.channels).collect()
+    /// Side of the training images in pixels.
+    pub fn resolution(&self) -> usize {
+        match self {
+            Self::Convolutional(config) => config.resolution,
+            Self::Vit(config) => config.resolution,
+        }
     }
 
-    /// Whether blocks of a level are followed by attention.
-    pub(super) fn attends(&self, level: usize) -> bool {
-        self.attention_resolutions
-            .contains(&(self.resolution >> level))
+    /// Channels of the decoder's input.
+    pub fn z_channels(&self) -> usize {
+        match self {
+            Self::Convolutional(config) => config.z_channels,
+            Self::Vit(config) => config.z_channels,
+        }
     }
 
     fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut require = |holds: bool, problem: String| {
-            if !holds {
-                problems.push(problem);
-            }
-        };
-        require(
-            !self.multipliers.is_empty() && !self.multipliers.contains(&0),
-            "multipliers must list at least one positive number".into(),
-        );
-        require(self.blocks > 0, "blocks must be at least 1, got 0".into());
-        require(
-            self.z_channels > 0,
-            "z_channels must be at least 1, got 0".into(),
-        );
-        require(
-            (0.0..1.0).contains(&self.dropout),
-            format!("dropout must lie in [0, 1), got {}", self.dropout),
-        );
-        require(
-            self.resolution > 0 && self.resolution.is_multiple_of(self.factor()),
-            format!(
-                "resolution ({}) must be a positive multiple of the downsampling factor ({})",
-                self.resolution,
-                self.factor()
-            ),
-        );
-        let groups = self.norm_groups;
-        require(
-            self.channels > 0
-                && groups > 0
-                && self.widths().iter().all(|w| w.is_multiple_of(groups))
-                && self.channels.is_multiple_of(groups),
-            format!(
-                "norm_groups ({groups}) must divide channels ({}) times every multiplier",
-                self.channels
-            ),
-        );
-        problems
+        match self {
+            Self::Convolutional(config) => config.problems(),
+            Self::Vit(config) => config.problems(),
+        }
     }
 }
 
@@ -108,10 +93,26 @@ impl NetworkConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AutoencoderConfig {
+    /// Whether 1×1 convolutions stand around the quantizer, as in the published RQ-VAE and latent
+    /// diffusion. Without them the quantizer sees the encoder's output, whose `z_channels` then are
+    /// the quantizer's.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub projections: bool,
+    /// Whether reconstructions are clamped to [−1, 1], in training as well, as BSQ-ViT does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clamp: bool,
     /// Encoder and decoder.
     pub network: NetworkConfig,
     /// What stands between them.
     pub quantizer: QuantizerConfig,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// Everything that is wrong with a configuration.
@@ -125,19 +126,38 @@ impl AutoencoderConfig {
         self.network.factor() * self.quantizer.fold()
     }
 
+    /// Channels of the encoder's output: `z_channels` for each of the numbers (one, or mean and
+    /// logarithm of the variance) that the quantizer wants of a channel.
+    pub(super) fn encoder_channels(&self) -> usize {
+        let (latent, quantized) = (
+            self.quantizer.latent_channels(),
+            self.quantizer.quantized_channels(),
+        );
+        self.network.z_channels() * (latent / quantized.max(1))
+    }
+
     /// Checks every number.
     ///
     /// # Errors
     /// Lists all problems.
     pub fn validate(&self) -> Result<(), InvalidAutoencoder> {
-        let mut problems: Vec<String> = self
-            .network
-            .problems()
-            .into_iter()
-            .map(|p| format!("network: {p}"))
-            .collect();
-        if let Err(invalid) = self.quantizer.validate() {
-            problems.extend(invalid.0.into_iter().map(|p| format!("quantizer: {p}")));
+        let network = self.network.problems().into_iter();
+        let mut problems: Vec<String> = network.map(|p| format!("network: {p}")).collect();
+        match self.quantizer.validate() {
+            Err(invalid) => {
+                problems.extend(invalid.0.into_iter().map(|p| format!("quantizer: {p}")));
+            }
+            Ok(()) => {
+                let (z, channels) = (
+                    self.network.z_channels(),
+                    self.quantizer.quantized_channels(),
+                );
+                if !self.projections && z != channels {
+                    problems.push(format!(
+                        "network: z_channels ({z}) must be the {channels} channels of the quantizer's vectors where projections = false"
+                    ));
+                }
+            }
         }
         if problems.is_empty() {
             Ok(())
@@ -153,5 +173,139 @@ impl AutoencoderConfig {
     pub fn build(&self, init: &mut Init) -> Result<Autoencoder, InvalidAutoencoder> {
         self.validate()?;
         Ok(Autoencoder::new(self, init))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUANTIZER: &str = "[quantizer]\nkind = 'vector'\ncodebook_size = 8\ncode_dim = 4\n";
+    const CONVOLUTIONAL: &str = "resolution = 8\nchannels = 4\nmultipliers = [1, 2]\nblocks = 1\nz_channels = 4\nnorm_groups = 2\n";
+    const VIT: &str =
+        "resolution = 8\npatch_size = 4\nwidth = 6\nlayers = 1\nheads = 2\nz_channels = 4\n";
+
+    fn parse(before: &str, network: &str) -> Result<AutoencoderConfig, String> {
+        let text = format!("{before}\n[network]\n{network}\n{QUANTIZER}");
+        toml::from_str(&text).map_err(|error: toml::de::Error| error.to_string())
+    }
+
+    fn refused(network: &str, parts: &[&str]) {
+        let message = parse("", network).expect_err(network);
+        for part in parts {
+            assert!(message.contains(part), "{part:?} is not in: {message}");
+        }
+    }
+
+    #[test]
+    fn a_network_without_a_kind_is_convolutional() {
+        let plain = parse("", CONVOLUTIONAL).unwrap();
+        let named = parse("", &format!("kind = 'convolutional'\n{CONVOLUTIONAL}")).unwrap();
+        assert_eq!(plain, named);
+        assert!(plain.projections && !plain.clamp);
+        assert!(matches!(plain.network, NetworkConfig::Convolutional(_)));
+    }
+
+    #[test]
+    fn what_was_written_before_there_were_choices_is_written_still() {
+        let json = serde_json::to_value(parse("", CONVOLUTIONAL).unwrap()).unwrap();
+        let keys = |value: &Value| {
+            value
+                .as_object()
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&json), ["network", "quantizer"]);
+        let network = keys(&json["network"]);
+        assert!(!network.contains(&"kind".to_owned()), "{network:?}");
+        assert!(
+            !network.contains(&"decoder_attention_resolutions".to_owned()),
+            "{network:?}"
+        );
+    }
+
+    #[test]
+    fn every_choice_survives_being_written_and_read() {
+        let others = "decoder_attention_resolutions = [4]\nmiddle_attention = false\ndropout = 0.5";
+        for config in [
+            parse("", CONVOLUTIONAL).unwrap(),
+            parse("projections = false", &format!("{CONVOLUTIONAL}{others}")).unwrap(),
+            parse(
+                "clamp = true",
+                &format!("kind = 'vit'\n{VIT}dropout = 0.25"),
+            )
+            .unwrap(),
+        ] {
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(
+                toml::from_str::<AutoencoderConfig>(&text).unwrap(),
+                config,
+                "{text}"
+            );
+            let json = serde_json::to_string(&config).unwrap();
+            assert_eq!(
+                serde_json::from_str::<AutoencoderConfig>(&json).unwrap(),
+                config
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_with_what_is() {
+        refused(
+            &format!("{CONVOLUTIONAL}patch_size = 4"),
+            &["unknown field `patch_size`", "multipliers", "z_channels"],
+        );
+        refused(
+            &format!("kind = 'vit'\n{VIT}multipliers = [1]"),
+            &["unknown field `multipliers`", "patch_size", "layers"],
+        );
+        refused(
+            &format!("kind = 'unet'\n{CONVOLUTIONAL}"),
+            &["unknown variant `unet`", "convolutional", "vit"],
+        );
+        refused(
+            &format!("kind = 3\n{CONVOLUTIONAL}"),
+            &["expected a string, got 3"],
+        );
+        refused("resolution = 8", &["missing field `channels`"]);
+    }
+
+    #[test]
+    fn validation_lists_every_problem() {
+        let problems = |before: &str, network: &str| {
+            parse(before, network)
+                .unwrap()
+                .validate()
+                .unwrap_err()
+                .to_string()
+        };
+        let vit = "kind = 'vit'\nresolution = 9\npatch_size = 4\nwidth = 7\nlayers = 0\nheads = 2\nz_channels = 0\nmlp_ratio = 0.1\ndropout = 1.0\noutput_width = 0";
+        let message = problems("", vit);
+        for part in [
+            "resolution (9) must be a positive multiple of patch_size (4)",
+            "width (7) must be a positive multiple of heads (2)",
+            "layers must be at least 1",
+            "z_channels must be at least 1",
+            "output_width must be at least 1",
+            "mlp_ratio (0.1) times width (7)",
+            "dropout must lie in [0, 1)",
+        ] {
+            assert!(message.contains(part), "{part:?} is not in: {message}");
+        }
+        let wide = VIT.replace("z_channels = 4", "z_channels = 8");
+        let message = problems("projections = false", &format!("kind = 'vit'\n{wide}"));
+        assert!(
+            message.contains("z_channels (8) must be the 4 channels"),
+            "{message}"
+        );
+        assert!(
+            parse("", &format!("kind = 'vit'\n{wide}"))
+                .unwrap()
+                .validate()
+                .is_ok()
+        );
     }
 }

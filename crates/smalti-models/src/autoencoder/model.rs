@@ -1,26 +1,32 @@
 //! The autoencoder: encoder, quantizer and decoder.
 //!
 //! `images → encoder → 1×1 → quantizer → 1×1 → decoder → images` (Lee et al., CVPR 2022, section 3.1).
-//! Deterministic, without an output activation; images are in [−1, 1] and are clamped only where they
-//! are shown. The 1×1 convolutions are there whatever the numbers of channels, as in the published
-//! models.
+//! The 1×1 convolutions are there whatever the numbers of channels, as in the published RQ-VAE and
+//! latent diffusion, or not at all, as in Gaussian Quant and BSQ-ViT.
+//!
+//! Where the quantizer works on a distribution the latents are its moments: means, then logarithms of
+//! variances, along the channels.
+//!
+//! Encoder and decoder are deterministic, without an output activation. Images are in [−1, 1];
+//! reconstructions are clamped to that range where the configuration says so, else only where they are
+//! shown.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use smalti_nn::{Conv2d, Conv2dConfig, Init, Noise};
 use smalti_quantize::{
-    AnyQuantizer, Codes, Learn, NamedLoss, QuantizeError, Quantizer, UpdateReport,
+    AnyQuantizer, Codes, Learn, NamedLoss, QuantizeError, Quantizer, QuantizerConfig, UpdateReport,
 };
 
-use super::{AutoencoderConfig, Decoder, Encoder};
+use super::{AutoencoderConfig, Decoder, Encoder, InvalidAutoencoder};
 
 /// Images to codes and back.
 #[derive(Module, Debug)]
 pub struct Autoencoder {
     encoder: Encoder,
-    quant_conv: Conv2d,
+    quant_conv: Option<Conv2d>,
     quantizer: AnyQuantizer,
-    post_quant_conv: Conv2d,
+    post_quant_conv: Option<Conv2d>,
     decoder: Decoder,
     #[module(skip)]
     config: AutoencoderConfig,
@@ -29,7 +35,7 @@ pub struct Autoencoder {
 /// What a training step sees of the autoencoder.
 #[derive(Debug)]
 pub struct Reconstruction {
-    /// The decoder's output, `[batch, 3, height, width]`.
+    /// The decoder's output, clamped where the configuration says so, `[batch, 3, height, width]`.
     pub images: Tensor<4>,
     /// The codes between.
     pub codes: Codes,
@@ -39,18 +45,54 @@ pub struct Reconstruction {
 
 impl Autoencoder {
     pub(super) fn new(config: &AutoencoderConfig, init: &mut Init) -> Self {
-        let (network, latent_channels) = (&config.network, config.quantizer.latent_channels());
+        let (network, quantizer) = (&config.network, &config.quantizer);
+        let encoder_channels = config.encoder_channels();
+        let projection = |inputs, outputs, init: &mut Init| {
+            let layer = Conv2dConfig::same(inputs, outputs, 1);
+            config.projections.then(|| layer.init(init))
+        };
         Self {
-            encoder: Encoder::new(network, init),
-            quant_conv: Conv2dConfig::same(network.z_channels, latent_channels, 1).init(init),
-            quantizer: config
-                .quantizer
-                .build(init)
-                .expect("validated with the rest"),
-            post_quant_conv: Conv2dConfig::same(latent_channels, network.z_channels, 1).init(init),
+            encoder: Encoder::new(network, encoder_channels, init),
+            quant_conv: projection(encoder_channels, quantizer.latent_channels(), init),
+            quantizer: quantizer.build(init).expect("validated with the rest"),
+            post_quant_conv: projection(quantizer.quantized_channels(), network.z_channels(), init),
             decoder: Decoder::new(network, init),
             config: config.clone(),
         }
+    }
+
+    /// The same network around another, fresh quantizer.
+    ///
+    /// # Errors
+    /// When the quantizer is invalid or works on another number of channels.
+    pub fn with_quantizer(
+        self,
+        quantizer: QuantizerConfig,
+        init: &mut Init,
+    ) -> Result<Self, InvalidAutoencoder> {
+        let old = &self.config.quantizer;
+        let channels =
+            |config: &QuantizerConfig| (config.latent_channels(), config.quantized_channels());
+        let config = AutoencoderConfig {
+            quantizer,
+            ..self.config.clone()
+        };
+        config.validate()?;
+        if channels(old) != channels(&config.quantizer) {
+            return Err(InvalidAutoencoder(vec![format!(
+                "quantizer: the network gives latents of {} channels and takes {}, the quantizer takes {} and gives {}",
+                channels(old).0,
+                channels(old).1,
+                channels(&config.quantizer).0,
+                channels(&config.quantizer).1,
+            )]));
+        }
+        let quantizer = config.quantizer.build(init).expect("validated above");
+        Ok(Self {
+            quantizer,
+            config,
+            ..self
+        })
     }
 
     /// The configuration it was built from.
@@ -65,19 +107,55 @@ impl Autoencoder {
 
     /// The device of the parameters.
     pub fn device(&self) -> Device {
-        self.quant_conv.weight.val().device()
+        self.decoder.device()
     }
 
-    /// What the quantizer sees: `[batch, 3, height, width]` to
-    /// `[batch, latent channels, height / factor, width / factor]`.
+    /// What the quantizer sees, moments where it works on a distribution: `[batch, 3, height, width]`
+    /// to `[batch, latent channels, height / factor, width / factor]`.
+    ///
+    /// # Panics
+    /// When a side is no multiple of the network's factor, and the network is a transformer.
     pub fn latents(&self, images: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
-        self.quant_conv.forward(self.encoder.forward(images, noise))
+        let latents = self.encoder.forward(images, noise);
+        match &self.quant_conv {
+            Some(projection) => projection.forward(latents),
+            None => latents,
+        }
     }
 
-    /// The decoder's view of quantized latents: the inverse direction of [`latents`](Self::latents).
+    /// The decoder's view of quantized latents, never clamped: the inverse direction of
+    /// [`latents`](Self::latents).
     pub fn images(&self, quantized: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
-        self.decoder
-            .forward(self.post_quant_conv.forward(quantized), noise)
+        let latents = match &self.post_quant_conv {
+            Some(projection) => projection.forward(quantized),
+            None => quantized,
+        };
+        self.decoder.forward(latents, noise)
+    }
+
+    /// [`images`](Self::images), clamped where the configuration says so.
+    fn reconstruction(&self, quantized: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
+        let images = self.images(quantized, noise);
+        if self.config.clamp {
+            images.clamp(-1.0, 1.0)
+        } else {
+            images
+        }
+    }
+
+    /// Refuses images that would not come back at their own size.
+    fn check(&self, images: &Tensor<4>) -> Result<(), QuantizeError> {
+        let [_, _, height, width] = images.dims();
+        let factor = self.config.factor();
+        if height.is_multiple_of(factor) && width.is_multiple_of(factor) {
+            Ok(())
+        } else {
+            Err(QuantizeError::Sides {
+                height,
+                width,
+                factor,
+            })
+        }
     }
 
     /// Images in [−1, 1] to codes `[batch, depth, height / factor, width / factor]`.
@@ -85,6 +163,7 @@ impl Autoencoder {
     /// # Errors
     /// When the latents are not finite or the sides are no multiples of the factor.
     pub fn encode(&self, images: Tensor<4>) -> Result<Codes, QuantizeError> {
+        self.check(&images)?;
         self.quantizer.encode(self.latents(images, None))
     }
 
@@ -93,21 +172,22 @@ impl Autoencoder {
     /// # Errors
     /// When the codes are not of this quantizer.
     pub fn decode(&self, codes: &Codes) -> Result<Tensor<4>, QuantizeError> {
-        Ok(self.images(self.quantizer.decode(codes)?, None))
+        Ok(self.reconstruction(self.quantizer.decode(codes)?, None))
     }
 
     /// One pass of training: reconstructs, and lets the codebook learn.
     ///
     /// # Errors
-    /// When the latents are not finite; the codebook has not changed then.
+    /// As [`encode`](Self::encode); the codebook has not changed then.
     pub fn reconstruct_and_update(
         &mut self,
         images: Tensor<4>,
         noise: &mut Noise,
     ) -> Result<(Reconstruction, UpdateReport), QuantizeError> {
+        self.check(&images)?;
         let latents = self.latents(images, Some(noise));
         let (quantized, report) = self.quantizer.quantize_and_update(latents, noise)?;
-        let images = self.images(quantized.quantized, Some(noise));
+        let images = self.reconstruction(quantized.quantized, Some(noise));
         Ok((
             Reconstruction {
                 images,
@@ -118,17 +198,20 @@ impl Autoencoder {
         ))
     }
 
-    /// Reconstructs with everything as it is, without dropout: what evaluation does.
+    /// Reconstructs with everything as it is, without dropout, through the quantizer's training path:
+    /// where that draws a sample instead of a code, [`encode`](Self::encode) and
+    /// [`decode`](Self::decode) show what the codes hold.
     ///
     /// # Errors
-    /// When the latents are not finite.
+    /// As [`encode`](Self::encode).
     pub fn reconstruct(
         &self,
         images: Tensor<4>,
         noise: &mut Noise,
     ) -> Result<Reconstruction, QuantizeError> {
+        self.check(&images)?;
         let quantized = self.quantizer.quantize(self.latents(images, None), noise)?;
-        let images = self.images(quantized.quantized, None);
+        let images = self.reconstruction(quantized.quantized, None);
         Ok(Reconstruction {
             images,
             codes: quantized.codes,

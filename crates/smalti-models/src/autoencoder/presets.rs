@@ -2,7 +2,7 @@
 
 use smalti_quantize::{Learning, QuantizerConfig, ResidualConfig};
 
-use super::{AutoencoderConfig, NetworkConfig};
+use super::{AutoencoderConfig, ConvolutionalConfig, NetworkConfig};
 
 /// A published shape of RQ-VAE for 256-pixel images: 256 latent channels, blocks of width 128 to 512,
 /// 16,384 codes shared by all depths.
@@ -27,12 +27,13 @@ impl Preset {
             Self::F32 => (vec![1, 1, 2, 2, 4, 4], 8, 16_384),
             Self::F32Ffhq => (vec![1, 1, 2, 2, 4, 4], 16, 2_048),
         };
-        let network = NetworkConfig {
+        let network = ConvolutionalConfig {
             resolution: 256,
             channels: 128,
             multipliers,
             blocks: 2,
             attention_resolutions: vec![attention],
+            decoder_attention_resolutions: None,
             middle_attention: true,
             z_channels: 256,
             norm_groups: 32,
@@ -43,7 +44,9 @@ impl Preset {
             ..ResidualConfig::new(codebook_size, 256, depth)
         };
         AutoencoderConfig {
-            network,
+            projections: true,
+            clamp: false,
+            network: NetworkConfig::Convolutional(network),
             quantizer: QuantizerConfig::Residual(quantizer),
         }
     }

@@ -10,7 +10,10 @@ use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::json;
 use smalti_data::{Preprocess, PreprocessPair};
-use smalti_models::autoencoder::{Autoencoder, AutoencoderConfig, NetworkConfig, published};
+use smalti_models::autoencoder::published::rq_vae;
+use smalti_models::autoencoder::{
+    Autoencoder, AutoencoderConfig, ConvolutionalConfig, NetworkConfig,
+};
 use smalti_nn::state::{Array, host_values};
 use smalti_nn::{Init, Noise};
 use smalti_quantize::{Learning, QuantizerConfig, ResidualConfig, Revival};
@@ -67,12 +70,13 @@ fn usual_groups() -> usize {
 
 impl RqVaeBench {
     fn load(&self, weights: &Path, device: &Device) -> anyhow::Result<Autoencoder> {
-        let network = NetworkConfig {
+        let network = ConvolutionalConfig {
             resolution: self.resolution,
             channels: self.channels,
             multipliers: self.multipliers.clone(),
             blocks: self.blocks,
             attention_resolutions: self.attention_resolutions.clone(),
+            decoder_attention_resolutions: None,
             middle_attention: true,
             z_channels: self.z_channels,
             norm_groups: self.norm_groups,
@@ -88,14 +92,12 @@ impl RqVaeBench {
             ..ResidualConfig::new(self.codebook_size, self.code_dim, self.depth)
         };
         let config = AutoencoderConfig {
-            network,
+            projections: true,
+            clamp: false,
+            network: NetworkConfig::Convolutional(network),
             quantizer: QuantizerConfig::Residual(quantizer),
         };
-        Ok(published::load(
-            &config,
-            weights,
-            &mut Init::new(device, 0),
-        )?)
+        Ok(rq_vae::load(&config, weights, &mut Init::new(device, 0))?)
     }
 }
 

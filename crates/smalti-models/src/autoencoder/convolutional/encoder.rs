@@ -2,8 +2,8 @@
 //!
 //! A 3×3 convolution; for each level residual blocks (each followed by attention where the
 //! configuration says so) and, but for the last, a halving of the sides; a middle of block, attention,
-//! block; normalisation, SiLU and a 3×3 convolution to `z_channels`.
-//! `[batch, 3, height, width]` to `[batch, z_channels, height / factor, width / factor]`.
+//! block; normalisation, SiLU and a 3×3 convolution to the channels asked for.
+//! `[batch, 3, height, width]` to `[batch, channels, height / factor, width / factor]`.
 //!
 //! Field names are those of the published checkpoints.
 
@@ -15,11 +15,11 @@ use smalti_nn::{
     SpatialAttention,
 };
 
-use super::NetworkConfig;
+use super::ConvolutionalConfig;
 
-/// Images to latents.
+/// Images to latents, by convolutions.
 #[derive(Module, Debug)]
-pub struct Encoder {
+pub struct ConvolutionalEncoder {
     conv_in: Conv2d,
     down: Vec<DownLevel>,
     mid: Middle,
@@ -42,9 +42,9 @@ pub struct Middle {
     block_2: ResidualBlock,
 }
 
-impl Encoder {
-    /// Fresh weights.
-    pub fn new(config: &NetworkConfig, init: &mut Init) -> Self {
+impl ConvolutionalEncoder {
+    /// Fresh weights; the output has `channels` channels.
+    pub fn new(config: &ConvolutionalConfig, channels: usize, init: &mut Init) -> Self {
         let widths = config.widths();
         let last = widths.len() - 1;
         let mut in_channels = config.channels;
@@ -56,7 +56,12 @@ impl Encoder {
             });
             down.push(DownLevel {
                 block: block.collect(),
-                attn: attentions(config, level, config.blocks, width, init),
+                attn: attentions(
+                    config,
+                    config.encoder_attends(level).then_some(config.blocks),
+                    width,
+                    init,
+                ),
                 downsample: (level < last).then(|| Downsample::new(width, init)),
             });
         }
@@ -65,7 +70,7 @@ impl Encoder {
             down,
             mid: Middle::new(config, widths[last], init),
             norm_out: GroupNorm::new(config.norm_groups, widths[last], NORM_EPSILON, init),
-            conv_out: Conv2dConfig::same(widths[last], config.z_channels, 3).init(init),
+            conv_out: Conv2dConfig::same(widths[last], channels, 3).init(init),
         }
     }
 
@@ -85,7 +90,7 @@ impl Encoder {
 
 impl Middle {
     /// Fresh weights.
-    pub fn new(config: &NetworkConfig, width: usize, init: &mut Init) -> Self {
+    pub fn new(config: &ConvolutionalConfig, width: usize, init: &mut Init) -> Self {
         Self {
             block_1: block(config, width, width).init(init),
             attn_1: config
@@ -123,7 +128,7 @@ pub(super) fn blocks(
 }
 
 pub(super) fn block(
-    config: &NetworkConfig,
+    config: &ConvolutionalConfig,
     in_channels: usize,
     out_channels: usize,
 ) -> ResidualBlockConfig {
@@ -135,16 +140,14 @@ pub(super) fn block(
     }
 }
 
-/// One attention for each block of a level that attends, else none.
+/// One attention for each of the blocks of a level that attends, else none.
 pub(super) fn attentions(
-    config: &NetworkConfig,
-    level: usize,
-    blocks: usize,
+    config: &ConvolutionalConfig,
+    blocks: Option<usize>,
     width: usize,
     init: &mut Init,
 ) -> Vec<SpatialAttention> {
-    let count = if config.attends(level) { blocks } else { 0 };
-    (0..count)
+    (0..blocks.unwrap_or(0))
         .map(|_| SpatialAttention::new(width, config.norm_groups, init))
         .collect()
 }

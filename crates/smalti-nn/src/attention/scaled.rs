@@ -1,4 +1,4 @@
-//! Causal attention of heads, whole sequences and single steps.
+//! Scaled dot-product attention of heads: whole sequences, causal or not, and single steps.
 
 use burn::tensor::{Bool, Tensor, activation::softmax};
 use smalti_kernels::Attention as Kernel;
@@ -15,8 +15,26 @@ pub fn causal_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> T
         queries <= keys,
         "attention: {queries} queries, but only {keys} keys"
     );
+    attention(Sees::Past, query, key, value)
+}
+
+/// Attention of `query [batch, heads, m, c]` over all of `key` and `value [batch, heads, n, c]`.
+pub fn full_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
+    attention(Sees::All, query, key, value)
+}
+
+/// What a query attends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sees {
+    /// Every key.
+    All,
+    /// Its own key and those before; the queries belong to the last keys.
+    Past,
+}
+
+fn attention(sees: Sees, query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
     match hook::call(
-        Causal,
+        Scaled { sees },
         [
             query.into_dispatch(),
             key.into_dispatch(),
@@ -26,7 +44,7 @@ pub fn causal_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> T
         Ok(output) => output,
         Err(inputs) => {
             let [query, key, value] = inputs.map(Tensor::from_dispatch);
-            composed(query, key, value)
+            composed(sees, query, key, value)
         }
     }
 }
@@ -71,13 +89,13 @@ pub fn cached_attention(query: Tensor<4>, cache: &KeyValueCache) -> Tensor<4> {
     }
 }
 
-/// [`causal_attention`] made of burn's own operations.
-fn composed(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
-    attention_weights(query, key).matmul(value)
+/// [`attention`] made of burn's own operations.
+fn composed(sees: Sees, query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
+    attention_weights(sees, query, key).matmul(value)
 }
 
 /// `softmax(q·kᵀ/√c + mask)`, `[batch, heads, m, n]`.
-pub(super) fn attention_weights(query: Tensor<4>, key: Tensor<4>) -> Tensor<4> {
+pub(super) fn attention_weights(sees: Sees, query: Tensor<4>, key: Tensor<4>) -> Tensor<4> {
     let [_, _, queries, width] = query.dims();
     let keys = key.dims()[2];
     let device = query.device();
@@ -85,7 +103,7 @@ pub(super) fn attention_weights(query: Tensor<4>, key: Tensor<4>) -> Tensor<4> {
     let scores = query
         .mul_scalar(1.0 / (width as f64).sqrt())
         .matmul(key.transpose());
-    if queries == 1 {
+    if sees == Sees::All || queries == 1 {
         return softmax(scores, 3);
     }
     let future = Tensor::<2, Bool>::tril_mask([queries, keys], (keys - queries) as i64, &device);
@@ -99,16 +117,21 @@ fn scale(width: usize) -> f32 {
     (1.0 / (width as f64).sqrt()) as f32
 }
 
-/// The causal attention of the CPU; inputs are queries, keys and values.
+/// The attention of the CPU; inputs are queries, keys and values.
 #[derive(Clone, Copy, Debug)]
-struct Causal;
+struct Scaled {
+    sees: Sees,
+}
 
-impl Causal {
-    fn kernel([query, key, _]: &[CpuTensor; 3]) -> Kernel {
+impl Scaled {
+    fn kernel(&self, [query, key, _]: &[CpuTensor; 3]) -> Kernel {
         let [batch, heads, queries, head_dim] = dims(query);
         let [_, _, keys, _] = dims(key);
-        let mask = Mask::Causal {
-            offset: keys - queries,
+        let mask = match self.sees {
+            Sees::All => Mask::None,
+            Sees::Past => Mask::Causal {
+                offset: keys - queries,
+            },
         };
         Kernel {
             heads: batch * heads,
@@ -121,7 +144,7 @@ impl Causal {
     }
 }
 
-impl CpuOp<3> for Causal {
+impl CpuOp<3> for Scaled {
     /// The output and, for each query, the logarithm of its sum of exponentials.
     type Saved = (CpuTensor, Vec<f32>);
     const CHEAP: bool = false;
@@ -129,7 +152,7 @@ impl CpuOp<3> for Causal {
     fn forward(&self, inputs: &[CpuTensor; 3]) -> (CpuTensor, Self::Saved) {
         let [q, k, v] = inputs.each_ref().map(elements);
         let mut output = hook::output(q.len());
-        let log_sums = Self::kernel(inputs).forward(Inputs { q, k, v }, &mut output);
+        let log_sums = self.kernel(inputs).forward(Inputs { q, k, v }, &mut output);
         let output = cpu_tensor(output, dims::<4>(&inputs[0]));
         (output.clone(), (output, log_sums))
     }
@@ -153,7 +176,8 @@ impl CpuOp<3> for Causal {
             k: &mut grad_k,
             v: &mut grad_v,
         };
-        Self::kernel(inputs).backward(Inputs { q, k, v }, results, gradients);
+        self.kernel(inputs)
+            .backward(Inputs { q, k, v }, results, gradients);
         let mut values = [grad_q, grad_k, grad_v].into_iter();
         std::array::from_fn(|i| {
             let values = values.next().expect("three gradients");
@@ -169,32 +193,49 @@ mod tests {
     use crate::hook::agreement::{self, assert_agree, assert_slopes};
     use burn::tensor::Device;
 
-    type Compute = fn(Tensor<4>, Tensor<4>, Tensor<4>) -> Tensor<4>;
+    fn own(sees: Sees) -> impl Fn(&agreement::Inputs) -> Tensor<4> {
+        move |i| attention(sees, i.get(0), i.get(1), i.get(2))
+    }
 
-    fn of(compute: Compute) -> impl Fn(&agreement::Inputs) -> Tensor<4> {
-        move |inputs| compute(inputs.get(0), inputs.get(1), inputs.get(2))
+    fn other(sees: Sees) -> impl Fn(&agreement::Inputs) -> Tensor<4> {
+        move |i| composed(sees, i.get(0), i.get(1), i.get(2))
     }
 
     #[test]
     fn kernel_and_composition_agree() {
-        for (queries, keys) in [(5, 5), (3, 7), (1, 4), (70, 70)] {
-            let (short, long) = ([2, 3, queries, 6], [2, 3, keys, 6]);
-            let shapes: [&[usize]; 3] = [&short, &long, &long];
-            assert_agree(&shapes, 2e-5, of(causal_attention), of(composed));
+        for sees in [Sees::All, Sees::Past] {
+            for (queries, keys) in [(5, 5), (3, 7), (1, 4), (70, 70)] {
+                let (short, long) = ([2, 3, queries, 6], [2, 3, keys, 6]);
+                let shapes: [&[usize]; 3] = [&short, &long, &long];
+                assert_agree(&shapes, 2e-5, own(sees), other(sees));
+            }
+            assert_agree(
+                &[&[2, 2, 5, 4]],
+                2e-5,
+                |i| attention(sees, i.get(0), i.get(0), i.get(0)),
+                |i| composed(sees, i.get(0), i.get(0), i.get(0)),
+            );
         }
-        let shared = |f: Compute| move |i: &agreement::Inputs| f(i.get(0), i.get(0), i.get(0));
-        assert_agree(
-            &[&[2, 2, 5, 4]],
-            2e-5,
-            shared(causal_attention),
-            shared(composed),
-        );
     }
 
     #[test]
     fn gradients_are_slopes() {
         let shapes: [&[usize]; 3] = [&[2, 2, 4, 6], &[2, 2, 5, 6], &[2, 2, 5, 6]];
-        assert_slopes(&shapes, of(causal_attention));
+        assert_slopes(&shapes, own(Sees::Past));
+        assert_slopes(&shapes, own(Sees::All));
+    }
+
+    #[test]
+    fn without_a_mask_more_queries_than_keys_are_fine() {
+        let [query, key] = [(4, 1), (2, 2)].map(|(length, seed)| {
+            Noise::from_seed(seed).standard_normal([1, 1, length, 3], &Device::flex())
+        });
+        let mixed = full_attention(query, key.clone(), key.ones_like());
+        assert!(mixed.all_close(
+            Tensor::ones([1, 1, 4, 3], &Device::flex()),
+            None,
+            Some(1e-6)
+        ));
     }
 
     #[test]
@@ -206,7 +247,7 @@ mod tests {
             let [keys, values] = [(); 2].map(|()| noise.standard_normal([2, 3, 6, 4], &device));
             cache.append(keys.clone(), values.clone());
             let query = noise.standard_normal([2, 3, 1, 4], &device);
-            let expected = composed(query.clone(), keys, values);
+            let expected = composed(Sees::Past, query.clone(), keys, values);
             assert!(cached_attention(query, &cache).all_close(expected, Some(1e-5), Some(1e-6)));
         }
     }

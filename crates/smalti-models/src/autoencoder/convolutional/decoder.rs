@@ -8,18 +8,18 @@
 //! `up[0]` is the highest resolution and runs last: the numbering of the published checkpoints.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use smalti_nn::residual_block::NORM_EPSILON;
 use smalti_nn::{
     Conv2d, Conv2dConfig, GroupNorm, Init, Noise, ResidualBlock, SpatialAttention, Upsample,
 };
 
-use super::NetworkConfig;
+use super::ConvolutionalConfig;
 use super::encoder::{Middle, attentions, block, blocks};
 
-/// Latents to images.
+/// Latents to images, by convolutions.
 #[derive(Module, Debug)]
-pub struct Decoder {
+pub struct ConvolutionalDecoder {
     conv_in: Conv2d,
     mid: Middle,
     up: Vec<UpLevel>,
@@ -34,9 +34,9 @@ struct UpLevel {
     upsample: Option<Upsample>,
 }
 
-impl Decoder {
+impl ConvolutionalDecoder {
     /// Fresh weights.
-    pub fn new(config: &NetworkConfig, init: &mut Init) -> Self {
+    pub fn new(config: &ConvolutionalConfig, init: &mut Init) -> Self {
         let widths = config.widths();
         let mut in_channels = *widths.last().expect("a valid configuration has a level");
         let conv_in = Conv2dConfig::same(config.z_channels, in_channels, 3).init(init);
@@ -48,7 +48,12 @@ impl Decoder {
             });
             up.push(UpLevel {
                 block: block.collect(),
-                attn: attentions(config, level, config.blocks + 1, width, init),
+                attn: attentions(
+                    config,
+                    config.decoder_attends(level).then_some(config.blocks + 1),
+                    width,
+                    init,
+                ),
                 upsample: (level > 0).then(|| Upsample::new(width, init)),
             });
         }
@@ -60,6 +65,11 @@ impl Decoder {
             norm_out: GroupNorm::new(config.norm_groups, widths[0], NORM_EPSILON, init),
             conv_out: Conv2dConfig::same(widths[0], 3, 3).init(init),
         }
+    }
+
+    /// The device of the parameters.
+    pub fn device(&self) -> Device {
+        self.conv_out.weight.val().device()
     }
 
     /// Images, nominally in [−1, 1]; noise only while training.
