@@ -2,6 +2,7 @@
 
 mod config;
 mod convolutional;
+mod fields;
 mod model;
 mod network;
 mod presets;

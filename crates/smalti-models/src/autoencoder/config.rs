@@ -1,24 +1,21 @@
 //! The shape of an autoencoder: what a configuration file says.
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize, Serializer};
 use smalti_nn::Init;
 use smalti_quantize::QuantizerConfig;
 
+use super::fields::Fields;
 use super::{Autoencoder, ConvolutionalConfig, VitConfig};
 
 /// Encoder and decoder. In files `kind` says which; without it the network is convolutional.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "Fields")]
 pub enum NetworkConfig {
     /// `kind = "convolutional"`
     Convolutional(ConvolutionalConfig),
     /// `kind = "vit"`
     Vit(VitConfig),
 }
-
-/// The kinds, as files name them.
-const KINDS: [&str; 2] = ["convolutional", "vit"];
 
 impl Serialize for NetworkConfig {
     /// A convolutional network is written without its kind, as it was before there was another: the
@@ -33,26 +30,6 @@ impl Serialize for NetworkConfig {
             Self::Convolutional(config) => config.serialize(serializer),
             Self::Vit(config) => Named::Vit(config).serialize(serializer),
         }
-    }
-}
-
-impl<'de> Deserialize<'de> for NetworkConfig {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut fields = Map::deserialize(deserializer)?;
-        let kind = fields.remove("kind").unwrap_or(KINDS[0].into());
-        let fields = Value::Object(fields);
-        let config = match kind.as_str() {
-            Some("convolutional") => {
-                ConvolutionalConfig::deserialize(fields).map(Self::Convolutional)
-            }
-            Some("vit") => VitConfig::deserialize(fields).map(Self::Vit),
-            Some(other) => return Err(D::Error::unknown_variant(other, &KINDS)),
-            None => {
-                let message = format!("kind of a network: expected a string, got {kind}");
-                return Err(D::Error::custom(message));
-            }
-        };
-        config.map_err(D::Error::custom)
     }
 }
 
@@ -179,6 +156,7 @@ impl AutoencoderConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     const QUANTIZER: &str = "[quantizer]\nkind = 'vector'\ncodebook_size = 8\ncode_dim = 4\n";
     const CONVOLUTIONAL: &str = "resolution = 8\nchannels = 4\nmultipliers = [1, 2]\nblocks = 1\nz_channels = 4\nnorm_groups = 2\n";
@@ -255,22 +233,52 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused_with_what_is() {
         refused(
+            &format!("{CONVOLUTIONAL}z_chanels = 4"),
+            &[
+                "unknown field `z_chanels`",
+                "multipliers",
+                "patch_size",
+                "z_channels",
+            ],
+        );
+        refused(
             &format!("{CONVOLUTIONAL}patch_size = 4"),
-            &["unknown field `patch_size`", "multipliers", "z_channels"],
+            &[
+                "field `patch_size` belongs to kind = \"vit\"",
+                "convolutional",
+            ],
         );
         refused(
             &format!("kind = 'vit'\n{VIT}multipliers = [1]"),
-            &["unknown field `multipliers`", "patch_size", "layers"],
+            &["field `multipliers` belongs to kind = \"convolutional\""],
         );
         refused(
             &format!("kind = 'unet'\n{CONVOLUTIONAL}"),
             &["unknown variant `unet`", "convolutional", "vit"],
         );
         refused(
-            &format!("kind = 3\n{CONVOLUTIONAL}"),
-            &["expected a string, got 3"],
+            "resolution = 8\nz_channels = 4",
+            &["missing field `channels`"],
         );
-        refused("resolution = 8", &["missing field `channels`"]);
+        refused(
+            "kind = 'vit'\nresolution = 8\nz_channels = 4",
+            &["missing field `patch_size`"],
+        );
+    }
+
+    #[test]
+    fn errors_show_the_line_they_are_about() {
+        for (line, before) in [
+            ("blokcs = 3", CONVOLUTIONAL),
+            (
+                "norm_groups = 'two'",
+                &CONVOLUTIONAL.replace("norm_groups = 2\n", ""),
+            ),
+            ("mlp_ratio = 'two'", VIT),
+            ("kind = 'unet'", VIT),
+        ] {
+            refused(&format!("{before}{line}"), &[&format!("| {line}\n")]);
+        }
     }
 
     #[test]

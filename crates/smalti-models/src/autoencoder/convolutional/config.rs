@@ -1,11 +1,9 @@
 //! The shape of a convolutional network.
 
-use serde::{Deserialize, Serialize};
-use smalti_nn::residual_block::NORM_GROUPS;
+use serde::Serialize;
 
 /// The convolutional encoder and decoder of the VQGAN family.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ConvolutionalConfig {
     /// Side of the training images in pixels. Other sizes work; attention stands at the levels
     /// that this side puts it at.
@@ -17,31 +15,19 @@ pub struct ConvolutionalConfig {
     /// Residual blocks of a level in the encoder; the decoder has one more.
     pub blocks: usize,
     /// Sides of feature maps at which every block is followed by attention.
-    #[serde(default)]
     pub attention_resolutions: Vec<usize>,
     /// The same of the decoder, where it differs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub decoder_attention_resolutions: Option<Vec<usize>>,
     /// Whether the middle has attention, as most published models have (not those of Gaussian Quant).
-    #[serde(default = "yes")]
     pub middle_attention: bool,
     /// Channels of the decoder's input, and of the encoder's output for each number that the
     /// quantizer wants of them: twice as many for means and variances.
     pub z_channels: usize,
     /// Groups of the group normalisations.
-    #[serde(default = "published_groups")]
     pub norm_groups: usize,
     /// Probability of dropping an element inside a residual block, in training.
-    #[serde(default)]
     pub dropout: f64,
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn published_groups() -> usize {
-    NORM_GROUPS
 }
 
 impl ConvolutionalConfig {

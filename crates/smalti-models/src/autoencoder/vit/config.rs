@@ -1,10 +1,9 @@
 //! The shape of a transformer network.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// The encoder and decoder of BSQ-ViT.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct VitConfig {
     /// Side of the training images in pixels. There is a learned position for each of its patches;
     /// for images of other sizes the positions are interpolated.
@@ -18,29 +17,23 @@ pub struct VitConfig {
     /// Attention heads of a block.
     pub heads: usize,
     /// Hidden width of a block's perceptron, in units of `width`; rounded down to a whole number.
-    #[serde(default = "published_ratio")]
     pub mlp_ratio: f64,
     /// Hidden width of the decoder's output layers. All published models have 3072, whatever
     /// their `width`.
-    #[serde(default = "published_output")]
     pub output_width: usize,
     /// Channels of the decoder's input, and of the encoder's output for each number that the
     /// quantizer wants of them: twice as many for means and variances.
     pub z_channels: usize,
     /// Probability of dropping an element of what a perceptron adds, in training.
-    #[serde(default)]
     pub dropout: f64,
 }
 
-fn published_ratio() -> f64 {
-    4.0
-}
-
-fn published_output() -> usize {
-    3072
-}
-
 impl VitConfig {
+    /// `mlp_ratio` of all published models.
+    pub const PUBLISHED_MLP_RATIO: f64 = 4.0;
+    /// `output_width` of all published models.
+    pub const PUBLISHED_OUTPUT_WIDTH: usize = 3072;
+
     /// Patches in one row of a training image.
     pub(super) fn grid(&self) -> usize {
         self.resolution / self.patch_size
