@@ -10,13 +10,24 @@
 //! All depend on how much was observed: fewer positions than codes cannot show full usage.
 //! Publications mean different things by "usage" (over a whole validation set, or over one batch):
 //! say over what yours was counted.
+//!
+//! Only codes that were seen take memory: a codebook without a table may have 2^31 codes.
+
+use std::collections::BTreeMap;
 
 use crate::MetricError;
 
 /// Counts of codes, one table per depth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodeStatistics {
-    counts: Vec<Vec<u64>>,
+    tables: Vec<CodeCounts>,
+}
+
+/// Counts of the codes of one codebook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodeCounts {
+    codebook_size: usize,
+    seen: BTreeMap<u32, u64>,
 }
 
 /// What the counts of one table say.
@@ -39,8 +50,12 @@ pub struct DepthStatistics {
 impl CodeStatistics {
     /// Empty tables for these codebook sizes, one per depth.
     pub fn new(codebook_sizes: &[usize]) -> Self {
+        let empty = |&codebook_size: &usize| CodeCounts {
+            codebook_size,
+            seen: BTreeMap::new(),
+        };
         Self {
-            counts: codebook_sizes.iter().map(|&size| vec![0; size]).collect(),
+            tables: codebook_sizes.iter().map(empty).collect(),
         }
     }
 
@@ -48,7 +63,7 @@ impl CodeStatistics {
     /// range.
     pub fn observe(&mut self, codes: &[u32], shape: [usize; 4]) -> Result<(), MetricError> {
         let [batch, depth, height, width] = shape;
-        if depth != self.counts.len() {
+        if depth != self.tables.len() {
             return Err(MetricError::LayoutMismatch {
                 expected: self.codebook_sizes(),
                 got: vec![0; depth],
@@ -68,7 +83,7 @@ impl CodeStatistics {
         }
         let plane = height * width;
         for (i, codes) in codes.chunks_exact(plane).enumerate() {
-            let codebook_size = self.counts[i % depth].len();
+            let codebook_size = self.tables[i % depth].codebook_size;
             if let Some(&code) = codes.iter().find(|&&code| code as usize >= codebook_size) {
                 return Err(MetricError::CodeOutOfRange {
                     code,
@@ -78,8 +93,10 @@ impl CodeStatistics {
             }
         }
         for (i, codes) in codes.chunks_exact(plane).enumerate() {
-            let counts = &mut self.counts[i % depth];
-            codes.iter().for_each(|&code| counts[code as usize] += 1);
+            let seen = &mut self.tables[i % depth].seen;
+            codes
+                .iter()
+                .for_each(|&code| *seen.entry(code).or_insert(0) += 1);
         }
         Ok(())
     }
@@ -92,78 +109,96 @@ impl CodeStatistics {
                 got: other.codebook_sizes(),
             });
         }
-        for (counts, more) in self.counts.iter_mut().zip(&other.counts) {
-            counts
-                .iter_mut()
-                .zip(more)
-                .for_each(|(count, extra)| *count += extra);
+        for (table, more) in self.tables.iter_mut().zip(&other.tables) {
+            table.add(more);
         }
         Ok(())
     }
 
     /// Sizes of the codebooks, one per depth.
     pub fn codebook_sizes(&self) -> Vec<usize> {
-        self.counts.iter().map(Vec::len).collect()
+        self.tables
+            .iter()
+            .map(|table| table.codebook_size)
+            .collect()
     }
 
     /// Number of depths.
     pub fn depth(&self) -> usize {
-        self.counts.len()
+        self.tables.len()
     }
 
     /// Counts of each code at a depth. Panics when there is no such depth.
-    pub fn counts(&self, depth: usize) -> &[u64] {
-        &self.counts[depth]
+    pub fn counts(&self, depth: usize) -> &CodeCounts {
+        &self.tables[depth]
     }
 
     /// Statistics of every depth.
     pub fn per_depth(&self) -> Vec<DepthStatistics> {
-        self.counts
-            .iter()
-            .map(|counts| DepthStatistics::of(counts))
-            .collect()
+        self.tables.iter().map(DepthStatistics::of).collect()
     }
 
-    /// Statistics of one codebook that all depths share: the counts of all depths added. `None`
-    /// when their sizes differ.
+    /// Statistics of one codebook that all depths share. `None` when their sizes differ.
     pub fn shared(&self) -> Option<DepthStatistics> {
-        let (first, others) = self.counts.split_first()?;
+        self.summed().as_ref().map(DepthStatistics::of)
+    }
+
+    /// The counts of all depths added. `None` when their sizes differ.
+    pub fn summed(&self) -> Option<CodeCounts> {
+        let (first, others) = self.tables.split_first()?;
         let mut sum = first.clone();
-        for counts in others {
-            if counts.len() != sum.len() {
+        for table in others {
+            if table.codebook_size != sum.codebook_size {
                 return None;
             }
-            sum.iter_mut()
-                .zip(counts)
-                .for_each(|(count, extra)| *count += extra);
+            sum.add(table);
         }
-        Some(DepthStatistics::of(&sum))
+        Some(sum)
+    }
+}
+
+impl CodeCounts {
+    /// Number of codes, seen or not.
+    pub fn codebook_size(&self) -> usize {
+        self.codebook_size
+    }
+
+    /// How often a code was seen.
+    pub fn of(&self, code: u32) -> u64 {
+        self.seen.get(&code).copied().unwrap_or(0)
+    }
+
+    /// How often each code was seen that was, in the order of codes.
+    pub fn seen(&self) -> impl Iterator<Item = u64> {
+        self.seen.values().copied()
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (&code, count) in &other.seen {
+            *self.seen.entry(code).or_insert(0) += count;
+        }
     }
 }
 
 impl DepthStatistics {
-    fn of(counts: &[u64]) -> Self {
-        let observed: u64 = counts.iter().sum();
-        let dead = counts.iter().filter(|&&count| count == 0).count();
-        let entropy_bits = if observed == 0 {
-            0.0
-        } else {
-            let terms = counts.iter().filter(|&&count| count > 0).map(|&count| {
-                let p = count as f64 / observed as f64;
-                -p * p.log2()
-            });
-            // A single used code gives -1 * log2(1) = -0.
-            terms.sum::<f64>().max(0.0)
-        };
+    fn of(counts: &CodeCounts) -> Self {
+        let (codebook_size, used) = (counts.codebook_size, counts.seen.len());
+        let observed: u64 = counts.seen().sum();
+        let terms = counts.seen().map(|count| {
+            let p = count as f64 / observed as f64;
+            -p * p.log2()
+        });
+        // A single used code gives -1 * log2(1) = -0.
+        let entropy_bits = terms.sum::<f64>().max(0.0);
         Self {
-            codebook_size: counts.len(),
+            codebook_size,
             observed,
-            usage: if counts.is_empty() {
+            usage: if codebook_size == 0 {
                 0.0
             } else {
-                (counts.len() - dead) as f64 / counts.len() as f64
+                used as f64 / codebook_size as f64
             },
-            dead,
+            dead: codebook_size - used,
             entropy_bits,
             perplexity: if observed == 0 {
                 0.0
@@ -204,7 +239,10 @@ mod tests {
             (0.125, 7, 0.0, 1.0)
         );
         assert_eq!(statistics.shared(), None);
-        assert_eq!(statistics.counts(1)[7], 8);
+        assert_eq!(
+            (statistics.counts(1).of(7), statistics.counts(1).of(0)),
+            (8, 0)
+        );
     }
 
     #[test]
@@ -216,6 +254,22 @@ mod tests {
             (shared.usage, shared.entropy_bits, shared.observed),
             (1.0, 1.0, 4)
         );
+    }
+
+    #[test]
+    fn codebooks_without_a_table_cost_nothing() {
+        let mut statistics = CodeStatistics::new(&[1 << 31, 1 << 31]);
+        let last = (1u32 << 31) - 1;
+        statistics
+            .observe(&[0, last, last, last], [1, 2, 1, 2])
+            .unwrap();
+        let [first, second] = &statistics.per_depth()[..] else {
+            panic!("two depths")
+        };
+        assert_eq!((first.entropy_bits, first.dead), (1.0, (1 << 31) - 2));
+        assert_eq!((second.perplexity, second.observed), (1.0, 2));
+        let summed = statistics.summed().unwrap();
+        assert_eq!(summed.seen().collect::<Vec<_>>(), [1, 3]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod psnr;
 mod rate;
 mod ssim;
 
-pub use codes::{CodeStatistics, DepthStatistics};
+pub use codes::{CodeCounts, CodeStatistics, DepthStatistics};
 pub use error::MetricError;
 pub use ms_ssim::{MS_SSIM_MIN_SIDE, MS_SSIM_WEIGHTS, ms_ssim};
 pub use planes::Planes;

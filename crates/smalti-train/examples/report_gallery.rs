@@ -215,14 +215,20 @@ fn quality(report: &mut Report) {
     }
     let section = report.section("Quality");
     section.add(table);
-    section.add(Histogram::ranked("Codebook usage", &counts));
+    section.add(Histogram::ranked(
+        "Codebook usage",
+        counts.clone(),
+        counts.len(),
+    ));
     section.add(Histogram::of_values(
         "PSNR of single images",
         Quantity::new("PSNR").unit("dB"),
         &psnr,
         24,
     ));
-    section.add(Histogram::ranked("Codebook usage, logarithmic", &counts).log_y());
+    section.add(
+        Histogram::ranked("Codebook usage, logarithmic", counts.clone(), counts.len()).log_y(),
+    );
     section.add(time).add(change);
 }
 

@@ -35,6 +35,9 @@ const SAMPLES: usize = 8;
 /// Classes in a sample picture.
 const SAMPLED_CLASSES: usize = 10;
 
+/// Codes of one codebook at most: a generator has a row of weights for each.
+const LARGEST_VOCABULARY: usize = 1 << 20;
+
 /// A generator in training.
 #[derive(Debug)]
 pub struct GeneratorStage {
@@ -313,6 +316,12 @@ fn model_config(
         return Err(TrainError::Config(vec![problem.into()]));
     }
     let sizes = &spec.codebook_sizes;
+    if let Some(size) = sizes.iter().find(|size| **size > LARGEST_VOCABULARY) {
+        let problem = format!(
+            "tokenizer: its codes are one of {size}, and a generator scores them all; at most {LARGEST_VOCABULARY} can be, train a tokenizer with more codes of fewer bits at a position"
+        );
+        return Err(TrainError::Config(vec![problem]));
+    }
     let codebook_size = match sizes.iter().all(|size| *size == sizes[0]) {
         true => CodebookSize::Same(sizes[0]),
         false => CodebookSize::PerDepth(sizes.clone()),

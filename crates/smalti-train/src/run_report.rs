@@ -1,8 +1,8 @@
 //! The report of a run: what was trained, how it went, what it can do.
 
 use smalti_data::Image;
+use smalti_metrics::{CodeCounts, CodeStatistics};
 use smalti_models::generators::rq_transformer::{Conditions, GenerationRequest};
-use smalti_quantize::Quantizer;
 
 use crate::config::RunConfig;
 use crate::error::TrainError;
@@ -103,7 +103,7 @@ pub fn whole_path(
 
 struct Measured {
     evaluation: Evaluation,
-    statistics: smalti_metrics::CodeStatistics,
+    statistics: CodeStatistics,
 }
 
 fn tokenizer_numbers(
@@ -238,39 +238,22 @@ fn depth_table(evaluation: &Evaluation) -> Table {
     table
 }
 
-fn code_usage(
-    section: &mut Section,
-    model: &TokenizerModel,
-    statistics: &smalti_metrics::CodeStatistics,
-) {
-    let depth = model.network.quantizer().spec().depth();
-    if shares_codebook(model.network.quantizer()) {
-        let mut sums = statistics.counts(0).to_vec();
-        for d in 1..depth {
-            sums.iter_mut()
-                .zip(statistics.counts(d))
-                .for_each(|(sum, count)| *sum += count);
-        }
-        section.add(
-            Histogram::ranked(
-                "How often each code is used, all depths together, most used first",
-                &sums,
-            )
-            .log_y(),
-        );
-        return;
+fn code_usage(section: &mut Section, model: &TokenizerModel, statistics: &CodeStatistics) {
+    let mut add = |title: String, counts: &CodeCounts| {
+        let histogram = Histogram::ranked(title, counts.seen(), counts.codebook_size());
+        section.add(histogram.log_y());
+    };
+    let shared = shares_codebook(model.network.quantizer());
+    if let Some(all) = statistics.summed().filter(|_| shared) {
+        let title = "How often each code is used, all depths together, most used first";
+        return add(title.into(), &all);
     }
-    for d in 0..depth {
-        section.add(
-            Histogram::ranked(
-                format!(
-                    "How often each code of depth {} is used, most used first",
-                    d + 1
-                ),
-                statistics.counts(d),
-            )
-            .log_y(),
+    for d in 0..statistics.depth() {
+        let title = format!(
+            "How often each code of depth {} is used, most used first",
+            d + 1
         );
+        add(title, statistics.counts(d));
     }
 }
 

@@ -17,6 +17,9 @@ const MOST_BARS: usize = 200;
 /// Bars up to which each stands by itself.
 const SEPARATE_UP_TO: usize = 60;
 
+/// Codes up to which those that are not used are drawn, too.
+const MOST_RANKED: usize = 1 << 20;
+
 /// A chart of bars along a numeric axis.
 #[derive(Debug, Clone)]
 pub struct Histogram {
@@ -87,18 +90,26 @@ impl Histogram {
         histogram
     }
 
-    /// Codebook usage: the count of each code, sorted from the most to the least used.
-    pub fn ranked(title: impl Into<String>, counts: &[u64]) -> Self {
+    /// Codebook usage: the counts of the codes that are used, of so many codes in all, sorted from the most
+    /// to the least used. Codes that are not used follow, unless there are too many to show anything beside them.
+    pub fn ranked(
+        title: impl Into<String>,
+        counts: impl IntoIterator<Item = u64>,
+        codes: usize,
+    ) -> Self {
         let x = Quantity::new("codes, most used first");
         let mut histogram = Self::empty(title.into(), x, Quantity::new("times used"));
-        let mut sorted = counts.to_vec();
+        let mut sorted: Vec<u64> = counts.into_iter().filter(|&count| count > 0).collect();
         sorted.sort_unstable_by(|left, right| right.cmp(left));
-        let used = sorted.iter().filter(|&&count| count > 0).count();
+        let used = sorted.len();
+        if codes <= MOST_RANKED {
+            sorted.resize(codes.max(used), 0);
+        }
         let written = |count: usize| Value::count(count as u64).html();
         histogram.notes.push(format!(
             "{} of {} codes are used.",
             written(used),
-            written(sorted.len())
+            written(codes)
         ));
         let shared = sorted.len().div_ceil(MOST_BARS).max(1);
         if shared > 1 {
@@ -317,7 +328,7 @@ mod tests {
 
     #[test]
     fn counts_are_ranked() {
-        let histogram = Histogram::ranked("Usage", &[0, 7, 3, 0, 9]);
+        let histogram = Histogram::ranked("Usage", [0, 7, 3, 0, 9], 5);
         assert_eq!(heights(&histogram), [9.0, 7.0, 3.0, 0.0, 0.0]);
         assert!(histogram.html(true).contains("3 of 5 codes are used."));
     }
@@ -325,7 +336,7 @@ mod tests {
     #[test]
     fn large_codebooks_share_bars() {
         let counts: Vec<u64> = (0..16_384).collect();
-        let histogram = Histogram::ranked("Usage", &counts).log_y();
+        let histogram = Histogram::ranked("Usage", counts.clone(), counts.len()).log_y();
         assert!(histogram.bars.len() <= MOST_BARS);
         let total: f64 = histogram
             .bars
@@ -343,6 +354,17 @@ mod tests {
     }
 
     #[test]
+    fn of_codebooks_without_a_table_the_used_codes_are_drawn() {
+        let histogram = Histogram::ranked("Usage", [2, 5], 1 << 31);
+        assert_eq!(heights(&histogram), [5.0, 2.0]);
+        assert!(
+            histogram
+                .html(true)
+                .contains("2 of 2,147,483,648 codes are used.")
+        );
+    }
+
+    #[test]
     fn a_single_value_and_none_are_fine() {
         assert_eq!(
             heights(&Histogram::of_values("One", "x", &[4.0, 4.0], 4))
@@ -356,12 +378,12 @@ mod tests {
                 .contains("No values to draw.")
         );
         assert!(
-            Histogram::ranked("None", &[])
+            Histogram::ranked("None", [], 0)
                 .html(true)
                 .contains("0 of 0 codes")
         );
         assert!(
-            Histogram::ranked("Unused", &[0, 0])
+            Histogram::ranked("Unused", [0, 0], 2)
                 .log_y()
                 .html(true)
                 .contains("No values to draw.")

@@ -58,7 +58,7 @@ fn everything(text: &str) -> Report {
                 .mark(1.5, text)
                 .note(text),
         )
-        .add(Histogram::ranked(text, &[3, 0]));
+        .add(Histogram::ranked(text, [3, 0], 2));
     charts.add(bars);
 
     let codes = Picture::of_codes(2, 2, &[0, 1, 2, 3]).expect("a valid map");
