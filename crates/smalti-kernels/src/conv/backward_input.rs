@@ -11,6 +11,7 @@ use super::correlate::{self, Correlation, Places};
 use super::shape::ConvShape;
 use super::weights::Weights;
 use super::windows::Windows;
+use super::winograd;
 use crate::Simd;
 use crate::gemm::dispatch;
 use crate::gemm::scratch::Shared;
@@ -42,6 +43,10 @@ pub fn conv2d_backward_input_on(
 ) {
     dispatch::assert_available(simd);
     shape.check(grad_input.len(), weight.len(), grad_output.len());
+    if winograd::applies(shape) {
+        winograd::backward_input(simd, shape, weight, grad_output, grad_input);
+        return;
+    }
     let taps = shape.kernel * shape.kernel;
     if shape.kernel < shape.stride {
         // Pixels between the windows: no correlation writes them.

@@ -5,6 +5,7 @@ use super::correlate::{self, Correlation, Places};
 use super::shape::ConvShape;
 use super::weights::Weights;
 use super::windows::Windows;
+use super::winograd;
 use crate::Simd;
 use crate::gemm::dispatch;
 use crate::gemm::scratch::Shared;
@@ -43,6 +44,10 @@ pub fn conv2d_forward_on(
             "the bias has {} values",
             bias.len()
         );
+    }
+    if winograd::applies(shape) {
+        winograd::forward(simd, shape, [input, weight], bias, output);
+        return;
     }
     let taps = shape.kernel * shape.kernel;
     let windows = windows(shape);

@@ -8,8 +8,8 @@
 //! gradient with many channels reads its windows from a channels-last copy instead. Results do not
 //! depend on the number of threads.
 //!
-//! Winograd's form of the 3×3 kernel is not used: its transforms cost as much as they save below
-//! about 256 channels, where these networks spend their time, and it rounds worse.
+//! The forward pass and the input's gradient of 3×3 kernels at stride 1 take Winograd's form where
+//! images and channels are large enough for it to be faster (`winograd/`).
 
 mod backward_input;
 mod backward_weight;
@@ -18,6 +18,7 @@ mod forward;
 mod shape;
 mod weights;
 mod windows;
+mod winograd;
 
 pub use backward_input::{conv2d_backward_input, conv2d_backward_input_on};
 pub use backward_weight::{conv2d_backward_weight, conv2d_backward_weight_on};

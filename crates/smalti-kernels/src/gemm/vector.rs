@@ -34,6 +34,10 @@ pub(crate) trait Vector: Copy {
     /// The lanes of `self` whose bits of `mask` are set, zero elsewhere (each lane of `mask` is
     /// all ones or all zeros).
     unsafe fn keep(self, mask: *const u32) -> Self;
+    /// Reads `4 · LANES` values; vector j gets the values at 4t + j.
+    unsafe fn load4(from: *const f32) -> [Self; 4];
+    /// Writes `4 · LANES` values, undoing [`load4`](Self::load4).
+    unsafe fn store4(of: [Self; 4], to: *mut f32);
     /// The sum over the lanes of each of four vectors.
     unsafe fn sums(of: [Self; 4]) -> [f32; 4];
     /// `to[k · to_stride + r] = from[r · from_stride + k]` for `LANES` values of `k` and `rows ≤
@@ -106,6 +110,18 @@ impl Vector for Plain {
         }))
     }
     #[inline(always)]
+    unsafe fn load4(from: *const f32) -> [Self; 4] {
+        // SAFETY: the caller vouches for sixteen readable values.
+        let all = unsafe { from.cast::<[[f32; 4]; 4]>().read_unaligned() };
+        std::array::from_fn(|j| Self(std::array::from_fn(|t| all[t][j])))
+    }
+    #[inline(always)]
+    unsafe fn store4(of: [Self; 4], to: *mut f32) {
+        let all: [[f32; 4]; 4] = std::array::from_fn(|t| std::array::from_fn(|j| of[j].0[t]));
+        // SAFETY: the caller vouches for sixteen writable values.
+        unsafe { to.cast::<[[f32; 4]; 4]>().write_unaligned(all) }
+    }
+    #[inline(always)]
     unsafe fn sums(of: [Self; 4]) -> [f32; 4] {
         of.map(|v| (v.0[0] + v.0[2]) + (v.0[1] + v.0[3]))
     }
@@ -167,7 +183,29 @@ pub(crate) mod tests {
             let sums = V::sums([a, b, V::splat(1.0), V::zero()]);
             assert_eq!(sums, [x.iter().sum(), y.iter().sum(), n as f32, 0.0]);
             check_transpose::<V>();
+            check_fours::<V>();
         }
+    }
+
+    /// # Safety
+    /// The processor has the instructions of `V`.
+    unsafe fn check_fours<V: Vector>() {
+        let n = V::LANES;
+        let from: Vec<f32> = (0..4 * n).map(|i| i as f32).collect();
+        let (mut lanes, mut back) = (vec![0.0; n], vec![0.0; 4 * n]);
+        // SAFETY: `from` and `back` hold four vectors, `lanes` one.
+        unsafe {
+            let fours = V::load4(from.as_ptr());
+            for (j, four) in fours.iter().enumerate() {
+                four.store(lanes.as_mut_ptr());
+                assert!(
+                    (0..n).all(|t| lanes[t] == (4 * t + j) as f32),
+                    "{j}: {lanes:?}"
+                );
+            }
+            V::store4(fours, back.as_mut_ptr());
+        }
+        assert_eq!(back, from);
     }
 
     /// # Safety

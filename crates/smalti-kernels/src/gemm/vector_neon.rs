@@ -67,6 +67,17 @@ impl Vector for Neon {
         }
     }
     #[inline(always)]
+    unsafe fn load4(from: *const f32) -> [Self; 4] {
+        unsafe {
+            let float32x4x4_t(a, b, c, d) = vld4q_f32(from);
+            [Self(a), Self(b), Self(c), Self(d)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn store4(of: [Self; 4], to: *mut f32) {
+        unsafe { vst4q_f32(to, float32x4x4_t(of[0].0, of[1].0, of[2].0, of[3].0)) }
+    }
+    #[inline(always)]
     unsafe fn sums(of: [Self; 4]) -> [f32; 4] {
         unsafe { of.map(|v| vaddvq_f32(v.0)) }
     }

@@ -59,6 +59,32 @@ impl Vector for Avx2 {
         unsafe { Self(_mm256_and_ps(self.0, _mm256_loadu_ps(mask.cast()))) }
     }
     #[inline(always)]
+    unsafe fn load4(from: *const f32) -> [Self; 4] {
+        unsafe {
+            let a = _mm256_loadu_ps(from);
+            let b = _mm256_loadu_ps(from.add(8));
+            let c = _mm256_loadu_ps(from.add(16));
+            let d = _mm256_loadu_ps(from.add(24));
+            let of = transposed_parts([
+                _mm256_permute2f128_ps::<0x20>(a, c),
+                _mm256_permute2f128_ps::<0x31>(a, c),
+                _mm256_permute2f128_ps::<0x20>(b, d),
+                _mm256_permute2f128_ps::<0x31>(b, d),
+            ]);
+            [Self(of[0]), Self(of[1]), Self(of[2]), Self(of[3])]
+        }
+    }
+    #[inline(always)]
+    unsafe fn store4(of: [Self; 4], to: *mut f32) {
+        unsafe {
+            let of = transposed_parts([of[0].0, of[1].0, of[2].0, of[3].0]);
+            _mm256_storeu_ps(to, _mm256_permute2f128_ps::<0x20>(of[0], of[1]));
+            _mm256_storeu_ps(to.add(8), _mm256_permute2f128_ps::<0x20>(of[2], of[3]));
+            _mm256_storeu_ps(to.add(16), _mm256_permute2f128_ps::<0x31>(of[0], of[1]));
+            _mm256_storeu_ps(to.add(24), _mm256_permute2f128_ps::<0x31>(of[2], of[3]));
+        }
+    }
+    #[inline(always)]
     unsafe fn sums(of: [Self; 4]) -> [f32; 4] {
         unsafe { sums_of_eight([of[0].0, of[1].0, of[2].0, of[3].0]) }
     }
@@ -149,6 +175,61 @@ impl Vector for Avx512 {
         unsafe { Self(_mm512_and_ps(self.0, _mm512_loadu_ps(mask.cast()))) }
     }
     #[inline(always)]
+    unsafe fn load4(from: *const f32) -> [Self; 4] {
+        unsafe {
+            let a = _mm512_loadu_ps(from);
+            let b = _mm512_loadu_ps(from.add(16));
+            let c = _mm512_loadu_ps(from.add(32));
+            let d = _mm512_loadu_ps(from.add(48));
+            // The values at 4t and 4t + 1 of two vectors, and those at 4t + 2 and 4t + 3.
+            let first = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29);
+            let second =
+                _mm512_setr_epi32(2, 6, 10, 14, 18, 22, 26, 30, 3, 7, 11, 15, 19, 23, 27, 31);
+            let (ab, cd) = (
+                _mm512_permutex2var_ps(a, first, b),
+                _mm512_permutex2var_ps(c, first, d),
+            );
+            let (ab2, cd2) = (
+                _mm512_permutex2var_ps(a, second, b),
+                _mm512_permutex2var_ps(c, second, d),
+            );
+            [
+                Self(_mm512_shuffle_f32x4::<0x44>(ab, cd)),
+                Self(_mm512_shuffle_f32x4::<0xEE>(ab, cd)),
+                Self(_mm512_shuffle_f32x4::<0x44>(ab2, cd2)),
+                Self(_mm512_shuffle_f32x4::<0xEE>(ab2, cd2)),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn store4(of: [Self; 4], to: *mut f32) {
+        unsafe {
+            let (ab, cd) = (
+                _mm512_unpacklo_ps(of[0].0, of[1].0),
+                _mm512_unpacklo_ps(of[2].0, of[3].0),
+            );
+            let (ef, gh) = (
+                _mm512_unpackhi_ps(of[0].0, of[1].0),
+                _mm512_unpackhi_ps(of[2].0, of[3].0),
+            );
+            // Part p of v[k] holds the four values of place 4p + k.
+            let v = [
+                _mm512_shuffle_ps::<0x44>(ab, cd),
+                _mm512_shuffle_ps::<0xEE>(ab, cd),
+                _mm512_shuffle_ps::<0x44>(ef, gh),
+                _mm512_shuffle_ps::<0xEE>(ef, gh),
+            ];
+            let low = _mm512_shuffle_f32x4::<0x44>(v[0], v[1]);
+            let high = _mm512_shuffle_f32x4::<0xEE>(v[0], v[1]);
+            let low2 = _mm512_shuffle_f32x4::<0x44>(v[2], v[3]);
+            let high2 = _mm512_shuffle_f32x4::<0xEE>(v[2], v[3]);
+            _mm512_storeu_ps(to, _mm512_shuffle_f32x4::<0x88>(low, low2));
+            _mm512_storeu_ps(to.add(16), _mm512_shuffle_f32x4::<0xDD>(low, low2));
+            _mm512_storeu_ps(to.add(32), _mm512_shuffle_f32x4::<0x88>(high, high2));
+            _mm512_storeu_ps(to.add(48), _mm512_shuffle_f32x4::<0xDD>(high, high2));
+        }
+    }
+    #[inline(always)]
     unsafe fn sums(of: [Self; 4]) -> [f32; 4] {
         unsafe {
             // No closures here: they would not inherit the instructions.
@@ -201,6 +282,28 @@ impl Vector for Avx512 {
                 _mm512_storeu_ps(to.add(k * to_stride), *v);
             }
         }
+    }
+}
+
+/// The 4×4 matrices in the low and in the high halves of four vectors, transposed.
+#[inline(always)]
+unsafe fn transposed_parts(of: [__m256; 4]) -> [__m256; 4] {
+    // SAFETY: the caller runs on a processor with AVX2.
+    unsafe {
+        let (ab, cd) = (
+            _mm256_unpacklo_ps(of[0], of[1]),
+            _mm256_unpacklo_ps(of[2], of[3]),
+        );
+        let (ef, gh) = (
+            _mm256_unpackhi_ps(of[0], of[1]),
+            _mm256_unpackhi_ps(of[2], of[3]),
+        );
+        [
+            _mm256_shuffle_ps::<0x44>(ab, cd),
+            _mm256_shuffle_ps::<0xEE>(ab, cd),
+            _mm256_shuffle_ps::<0x44>(ef, gh),
+            _mm256_shuffle_ps::<0xEE>(ef, gh),
+        ]
     }
 }
 

@@ -21,6 +21,7 @@ use self::wide::Wide;
 use super::forward::windows;
 use super::shape::ConvShape;
 use super::windows::{Block, Cut, Windows};
+use super::winograd;
 use crate::Simd;
 use crate::gemm::PARALLEL_FROM;
 use crate::gemm::dispatch;
@@ -81,6 +82,13 @@ pub fn conv2d_backward_weight_on(
             bias.len()
         );
     }
+    if winograd::applies(shape) {
+        winograd::backward_weight(simd, shape, [input, grad_output], grad_weight);
+        if let Some(bias) = grad_bias {
+            channel_sums(shape, grad_output, bias);
+        }
+        return;
+    }
     let plan = Plan::new(Layer {
         simd,
         shape,
@@ -102,6 +110,29 @@ pub fn conv2d_backward_weight_on(
         }
         plan.add_chunks(sums);
         plan.write(sums, grad_weight, grad_bias);
+    });
+}
+
+/// The sum over each output channel: sixteen partial sums in `f64`.
+fn channel_sums(shape: &ConvShape, grad_output: &[f32], sums: &mut [f32]) {
+    const LINE: usize = 16;
+    let pixels = shape.out_height() * shape.out_width();
+    let plane_sum = |plane: &[f32]| -> f64 {
+        let (lines, rest) = plane.as_chunks::<LINE>();
+        let mut lanes = [0.0f64; LINE];
+        for line in lines {
+            lanes
+                .iter_mut()
+                .zip(line)
+                .for_each(|(sum, &value)| *sum += f64::from(value));
+        }
+        lanes.iter().sum::<f64>() + rest.iter().map(|&value| f64::from(value)).sum::<f64>()
+    };
+    sums.par_iter_mut().enumerate().for_each(|(channel, sum)| {
+        let planes = (0..shape.batch).map(|image| (image * shape.out_channels + channel) * pixels);
+        *sum = planes
+            .map(|start| plane_sum(&grad_output[start..start + pixels]))
+            .sum::<f64>() as f32;
     });
 }
 
