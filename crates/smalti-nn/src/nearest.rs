@@ -23,16 +23,33 @@ pub struct NonFinite;
 /// # Errors
 /// When a vector or a code is not finite.
 pub fn nearest_codes(vectors: Tensor<2>, codes: Tensor<2>) -> Result<Tensor<1, Int>, NonFinite> {
+    best_codes(vectors, codes, Metric::Euclidean)
+}
+
+/// For every row of `vectors [n, width]` the index of the row of `codes [k, width]` with the largest
+/// inner product, `[n]`. Ties go to the lowest index. No gradient.
+///
+/// # Errors
+/// When a vector or a code is not finite.
+pub fn largest_products(vectors: Tensor<2>, codes: Tensor<2>) -> Result<Tensor<1, Int>, NonFinite> {
+    best_codes(vectors, codes, Metric::InnerProduct)
+}
+
+fn best_codes(
+    vectors: Tensor<2>,
+    codes: Tensor<2>,
+    metric: Metric,
+) -> Result<Tensor<1, Int>, NonFinite> {
     let (vectors, codes) = (vectors.inner(), codes.inner());
     let device = vectors.device();
     if matches!(device.as_dispatch(), DispatchDevice::Flex(_)) {
         let [count, width] = vectors.dims();
-        let ids = search(&host_values(vectors), &host_values(codes), width)?;
+        let ids = search(&host_values(vectors), &host_values(codes), width, metric)?;
         return Ok(id_tensor(&ids, [count], &device));
     }
     let finite = |t: &Tensor<2>| t.clone().abs().max().into_scalar::<f32>().is_finite();
     if finite(&vectors) && finite(&codes) {
-        Ok(composed(vectors, codes))
+        Ok(composed(vectors, codes, metric))
     } else {
         Err(NonFinite)
     }
@@ -40,12 +57,18 @@ pub fn nearest_codes(vectors: Tensor<2>, codes: Tensor<2>) -> Result<Tensor<1, I
 
 /// [`nearest_codes`] of rows on the host, all of which must be finite.
 pub fn nearest_rows(vectors: &[f32], codes: &[f32], width: usize) -> Vec<u32> {
-    search(vectors, codes, width).expect("rows on the host were checked to be finite")
+    search(vectors, codes, width, Metric::Euclidean)
+        .expect("rows on the host were checked to be finite")
 }
 
-fn search(vectors: &[f32], codes: &[f32], width: usize) -> Result<Vec<u32>, NonFinite> {
+fn search(
+    vectors: &[f32],
+    codes: &[f32],
+    width: usize,
+    metric: Metric,
+) -> Result<Vec<u32>, NonFinite> {
     let mut ids = vec![0; vectors.len() / width];
-    let index = CodebookIndex::new(codes, width, Metric::Euclidean).map_err(refusal)?;
+    let index = CodebookIndex::new(codes, width, metric).map_err(refusal)?;
     index.search(vectors, &mut ids).map_err(refusal)?;
     Ok(ids)
 }
@@ -58,10 +81,14 @@ fn refusal(error: NearestError) -> NonFinite {
     }
 }
 
-fn composed(vectors: Tensor<2>, codes: Tensor<2>) -> Tensor<1, Int> {
+fn composed(vectors: Tensor<2>, codes: Tensor<2>, metric: Metric) -> Tensor<1, Int> {
     let [count, width] = vectors.dims();
     let [size, _] = codes.dims();
     let norms = codes.clone().square().sum_dim(1).transpose();
+    let norms = match metric {
+        Metric::Euclidean => norms,
+        Metric::InnerProduct => norms.zeros_like(),
+    };
     let transposed = codes.transpose();
     let rows = (DISTANCES_AT_ONCE / size).max(1);
     let slices = (0..count).step_by(rows).map(|start| {
@@ -106,8 +133,21 @@ mod tests {
         let mut noise = Noise::from_seed(1);
         let vectors = noise.standard_normal::<2>([70, 5], &device);
         let codes = noise.standard_normal::<2>([33, 5], &device);
-        let kernel = id_values(nearest_codes(vectors.clone(), codes.clone()).unwrap());
-        assert_eq!(kernel, id_values(composed(vectors, codes)));
+        for metric in [Metric::Euclidean, Metric::InnerProduct] {
+            let kernel = best_codes(vectors.clone(), codes.clone(), metric).unwrap();
+            let composed = composed(vectors.clone(), codes.clone(), metric);
+            assert_eq!(id_values(kernel), id_values(composed));
+        }
+    }
+
+    #[test]
+    fn the_longest_code_along_a_vector_has_the_largest_product() {
+        let device = Device::flex();
+        let codes = Tensor::<2>::from_data([[1.0, 0.0], [3.0, 0.0], [3.0, 0.0]], &device);
+        let vectors = Tensor::<2>::from_data([[1.0, 0.5], [-1.0, 0.0]], &device);
+        let chosen = largest_products(vectors.clone(), codes.clone()).unwrap();
+        assert_eq!(id_values(chosen), [1, 0]);
+        assert_eq!(id_values(nearest_codes(vectors, codes).unwrap()), [0, 0]);
     }
 
     #[test]

@@ -202,17 +202,19 @@ impl Codebook {
     }
 }
 
-/// The row of `table` nearest to each of `rows`, and which of the two is to blame when there is
-/// none.
+/// The row of `table` nearest to each of `rows`.
 pub(crate) fn search(rows: Tensor<2>, table: Tensor<2>) -> Result<Tensor<1, Int>, QuantizeError> {
-    nearest_codes(rows.clone(), table).map_err(|_| {
-        let finite = host_values(rows.inner()).iter().all(|v| v.is_finite());
-        if finite {
-            QuantizeError::NonFiniteCodebook
-        } else {
-            QuantizeError::NonFinite
-        }
-    })
+    nearest_codes(rows.clone(), table).map_err(|_| blame(rows))
+}
+
+/// Which of the two is not finite, when a search says that one is.
+pub(crate) fn blame(rows: Tensor<2>) -> QuantizeError {
+    let finite = host_values(rows.inner()).iter().all(|v| v.is_finite());
+    if finite {
+        QuantizeError::NonFiniteCodebook
+    } else {
+        QuantizeError::NonFinite
+    }
 }
 
 /// The counters that only [`Revival::Unused`] needs; other rules keep the published state.
@@ -222,7 +224,7 @@ fn idle(size: usize, learning: &Learning, init: &Init) -> Option<Param<Tensor<1>
 }
 
 /// Rows of a table that may be tracked while the ids are not.
-fn select_rows(table: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
+pub(crate) fn select_rows(table: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
     let ids = if table.device().is_autodiff() {
         Tensor::from_inner(ids)
     } else {

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use smalti_nn::{Init, Noise};
 
 use crate::{
-    CodeSpec, Codes, Learn, QuantizeError, Quantized, Quantizer, ResidualConfig, ResidualQuantizer,
-    UpdateReport, VectorConfig, VectorQuantizer,
+    BsqConfig, BsqQuantizer, CodeSpec, Codes, FsqConfig, FsqQuantizer, GroupedConfig,
+    GroupedQuantizer, IbqConfig, IbqQuantizer, Learn, LfqConfig, LfqQuantizer, QuantizeError,
+    Quantized, Quantizer, ResidualConfig, ResidualQuantizer, SimVqConfig, SimVqQuantizer,
+    StackedConfig, StackedQuantizer, UpdateReport, VectorConfig, VectorQuantizer,
 };
 
 /// One value for all depths, or one for each.
@@ -56,6 +58,28 @@ pub(crate) fn check_size(codebook_size: usize) -> Option<String> {
         .then(|| format!("codebook_size must be at least 1 and below 2^31, got {codebook_size}"))
 }
 
+/// What keeps a quantizer from being part of another one.
+pub(crate) fn check_part(name: &str, config: &QuantizerConfig) -> Vec<String> {
+    if let Err(InvalidQuantizer(problems)) = config.validate() {
+        let named = |problem| format!("{name}: {problem}");
+        return problems.into_iter().map(named).collect();
+    }
+    let mut problems = Vec::new();
+    if config.fold() != 1 {
+        problems.push(format!(
+            "{name}: only a quantizer with a fold of 1 can be part of another, got {}",
+            config.fold()
+        ));
+    }
+    if config.latent_channels() != config.quantized_channels() {
+        problems.push(format!(
+            "{name}: only a quantizer of plain latents can be part of another, not one of means and \
+             variances"
+        ));
+    }
+    problems
+}
+
 /// Which quantizer, with its own fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -64,6 +88,20 @@ pub enum QuantizerConfig {
     Vector(VectorConfig),
     /// Several codes at each position, each refining the ones before.
     Residual(ResidualConfig),
+    /// Channels rounded to levels.
+    Fsq(FsqConfig),
+    /// Signs of channels.
+    Lfq(LfqConfig),
+    /// Signs of channels on the unit sphere.
+    Bsq(BsqConfig),
+    /// One code of a frozen table behind a learned map.
+    SimVq(SimVqConfig),
+    /// One code of a table whose every code has a gradient.
+    Ibq(IbqConfig),
+    /// Any of these for each group of channels.
+    Grouped(GroupedConfig),
+    /// Any of these several times over, each on what the ones before left over.
+    Stacked(StackedConfig),
 }
 
 impl QuantizerConfig {
@@ -75,6 +113,13 @@ impl QuantizerConfig {
         match self {
             Self::Vector(config) => config.validate(),
             Self::Residual(config) => config.validate(),
+            Self::Fsq(config) => config.validate(),
+            Self::Lfq(config) => config.validate(),
+            Self::Bsq(config) => config.validate(),
+            Self::SimVq(config) => config.validate(),
+            Self::Ibq(config) => config.validate(),
+            Self::Grouped(config) => config.validate(),
+            Self::Stacked(config) => config.validate(),
         }
     }
 
@@ -86,14 +131,21 @@ impl QuantizerConfig {
         Ok(match self {
             Self::Vector(config) => AnyQuantizer::Vector(config.build(init)?),
             Self::Residual(config) => AnyQuantizer::Residual(config.build(init)?),
+            Self::Fsq(config) => AnyQuantizer::Fsq(config.build()?),
+            Self::Lfq(config) => AnyQuantizer::Lfq(config.build()?),
+            Self::Bsq(config) => AnyQuantizer::Bsq(config.build()?),
+            Self::SimVq(config) => AnyQuantizer::SimVq(config.build(init)?),
+            Self::Ibq(config) => AnyQuantizer::Ibq(config.build(init)?),
+            Self::Grouped(config) => AnyQuantizer::Grouped(config.build(init)?),
+            Self::Stacked(config) => AnyQuantizer::Stacked(config.build(init)?),
         })
     }
 
     /// Latent positions, in each direction, that are quantized as one vector.
     pub fn fold(&self) -> usize {
         match self {
-            Self::Vector(_) => 1,
             Self::Residual(config) => config.fold,
+            _ => 1,
         }
     }
 
@@ -102,6 +154,13 @@ impl QuantizerConfig {
         match self {
             Self::Vector(config) => config.code_dim,
             Self::Residual(config) => config.code_dim / (config.fold * config.fold),
+            Self::Fsq(config) => config.channels(),
+            Self::Lfq(config) => config.channels(),
+            Self::Bsq(config) => config.channels(),
+            Self::SimVq(config) => config.code_dim,
+            Self::Ibq(config) => config.code_dim,
+            Self::Grouped(config) => config.channels(),
+            Self::Stacked(config) => config.stage.latent_channels(),
         }
     }
 
@@ -120,6 +179,20 @@ pub enum AnyQuantizer {
     Vector(VectorQuantizer),
     /// Several codes at each position.
     Residual(ResidualQuantizer),
+    /// Channels rounded to levels.
+    Fsq(FsqQuantizer),
+    /// Signs of channels.
+    Lfq(LfqQuantizer),
+    /// Signs of channels on the unit sphere.
+    Bsq(BsqQuantizer),
+    /// One code of a frozen table behind a learned map.
+    SimVq(SimVqQuantizer),
+    /// One code of a table whose every code has a gradient.
+    Ibq(IbqQuantizer),
+    /// Any of these for each group of channels.
+    Grouped(GroupedQuantizer),
+    /// Any of these several times over.
+    Stacked(StackedQuantizer),
 }
 
 /// Calls the same on whichever quantizer it is.
@@ -128,16 +201,37 @@ macro_rules! each {
         match $any {
             AnyQuantizer::Vector($quantizer) => $call,
             AnyQuantizer::Residual($quantizer) => $call,
+            AnyQuantizer::Fsq($quantizer) => $call,
+            AnyQuantizer::Lfq($quantizer) => $call,
+            AnyQuantizer::Bsq($quantizer) => $call,
+            AnyQuantizer::SimVq($quantizer) => $call,
+            AnyQuantizer::Ibq($quantizer) => $call,
+            AnyQuantizer::Grouped($quantizer) => $call,
+            AnyQuantizer::Stacked($quantizer) => $call,
         }
     };
 }
 
 impl AnyQuantizer {
-    /// The codes of one depth, `[codebook_size, code_dim]`, as [`Quantizer::decode`] uses them.
-    pub fn table(&self, depth: usize) -> Tensor<2> {
+    /// The codes of one depth, `[codebook_size, code_dim]`, as [`Quantizer::decode`] uses them;
+    /// `None` where no table is stored, because its size would be a product of the channels', and
+    /// where the codes of several depths are of different channels.
+    pub fn table(&self, depth: usize) -> Option<Tensor<2>> {
         match self {
-            Self::Vector(quantizer) => quantizer.table(),
-            Self::Residual(quantizer) => quantizer.table(depth),
+            Self::Vector(quantizer) => Some(quantizer.table()),
+            Self::Residual(quantizer) => Some(quantizer.table(depth)),
+            Self::SimVq(quantizer) => Some(quantizer.table()),
+            Self::Ibq(quantizer) => Some(quantizer.table()),
+            Self::Stacked(quantizer) => quantizer.table(depth),
+            Self::Fsq(_) | Self::Lfq(_) | Self::Bsq(_) | Self::Grouped(_) => None,
+        }
+    }
+
+    /// Whether one [`table`](Self::table) serves all depths.
+    pub fn shares_table(&self) -> bool {
+        match self {
+            Self::Residual(quantizer) => quantizer.config().shared,
+            _ => self.spec().depth() == 1,
         }
     }
 
@@ -145,7 +239,7 @@ impl AnyQuantizer {
     pub fn as_residual(&self) -> Option<&ResidualQuantizer> {
         match self {
             Self::Residual(quantizer) => Some(quantizer),
-            Self::Vector(_) => None,
+            _ => None,
         }
     }
 }
@@ -261,10 +355,12 @@ mod tests {
 
     #[test]
     fn misspelt_kinds_list_the_known_ones() {
-        let known = ["residual", "vector"];
         refused(
             "kind = 'residul'\ncodebook_size = 8",
-            &["residul", known[0], known[1]],
+            &[
+                "residul", "residual", "vector", "fsq", "lfq", "bsq", "sim_vq", "ibq", "grouped",
+                "stacked",
+            ],
         );
         refused("codebook_size = 8", &["kind"]);
         refused(
@@ -352,30 +448,70 @@ mod tests {
         assert!(problem(residual(&[4, 4], false, 1 << 40)).contains("code_dim must be"));
     }
 
+    /// A small one of every kind, all of four channels.
+    fn every_kind() -> Vec<QuantizerConfig> {
+        vec![
+            QuantizerConfig::Residual(ResidualConfig::new(8, 4, 2)),
+            QuantizerConfig::Vector(VectorConfig::new(8, 4)),
+            QuantizerConfig::Fsq(FsqConfig::new(&[5, 4, 3, 3])),
+            QuantizerConfig::Lfq(LfqConfig::new(2, 2)),
+            QuantizerConfig::Bsq(BsqConfig::new(4, 1)),
+            QuantizerConfig::SimVq(SimVqConfig::new(8, 4)),
+            QuantizerConfig::Ibq(IbqConfig::new(8, 4)),
+            QuantizerConfig::Grouped(GroupedConfig::new(
+                2,
+                QuantizerConfig::Vector(VectorConfig::new(8, 2)),
+            )),
+            QuantizerConfig::Stacked(StackedConfig::new(
+                2,
+                QuantizerConfig::Vector(VectorConfig::new(8, 4)),
+            )),
+        ]
+    }
+
+    #[test]
+    fn every_kind_survives_being_written_and_read_and_refuses_unknown_fields() {
+        for config in every_kind() {
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(parse(&text).unwrap(), config, "{text}");
+            refused(&format!("n_embed = 3\n{text}"), &["n_embed"]);
+        }
+    }
+
     #[test]
     fn any_quantizer_does_what_the_one_inside_does() {
         let latents = Noise::from_seed(5).standard_normal([2, 4, 3, 3], &Device::flex());
-        for config in [
-            QuantizerConfig::Residual(ResidualConfig::new(8, 4, 2)),
-            QuantizerConfig::Vector(VectorConfig::new(8, 4)),
-        ] {
+        for config in every_kind() {
+            config.validate().unwrap();
             let mut quantizer = config.build(&mut Init::new(&Device::flex(), 1)).unwrap();
             let mut noise = Noise::from_seed(1);
             let (seen, report) = quantizer
                 .quantize_and_update(latents.clone(), &mut noise)
                 .unwrap();
-            assert_eq!(report.codes, 8);
-            assert_eq!(seen.codes.dims()[1], quantizer.spec().depth());
+            let spec = quantizer.spec();
+            assert!((1..=report.codes).contains(&report.chosen));
+            assert_eq!(seen.codes.dims()[1], spec.depth());
             let codes = quantizer.encode(latents.clone()).unwrap();
             let value = quantizer.decode(&codes).unwrap();
             let quantized = quantizer.quantize(latents.clone(), &mut noise).unwrap();
             assert_eq!(quantized.codes.values(), codes.values());
+            assert_eq!(value.dims()[1], config.quantized_channels());
+            assert_eq!(latents.dims()[1], config.latent_channels());
             let gap = (value - quantized.quantized)
                 .abs()
                 .max()
                 .into_scalar::<f32>();
             assert!(gap < 1e-6, "{gap}");
-            assert_eq!(quantizer.table(0).dims(), [8, config.latent_channels()]);
+            let tables = if quantizer.shares_table() {
+                1
+            } else {
+                spec.depth()
+            };
+            for depth in 0..tables {
+                if let Some(table) = quantizer.table(depth) {
+                    assert_eq!(table.dims(), [spec.codebook_sizes[depth], spec.code_dim]);
+                }
+            }
             let is_residual = matches!(config, QuantizerConfig::Residual(_));
             assert_eq!(quantizer.as_residual().is_some(), is_residual);
         }

@@ -29,12 +29,18 @@
 //! clusters, 64 vectors an update: 7 to 36 % of the codes in use with codes placed on vectors, 99
 //! to 100 % with siblings.
 
+use std::collections::HashSet;
+
+use burn::tensor::Tensor;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
+use smalti_nn::Noise;
+use smalti_nn::nearest::id_values;
+use smalti_nn::state::host_values;
 
-use crate::QuantizeError;
 use crate::kmeans::{between, group};
+use crate::{Codes, QuantizeError, Quantized, Quantizer};
 
 /// When a code counts as dead, and what happens to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -163,6 +169,32 @@ impl UpdateReport {
         self.chosen += other.chosen;
         self.codes += other.codes;
     }
+}
+
+/// [`Learn::quantize_and_update`](crate::Learn::quantize_and_update) of a quantizer that learns
+/// nothing outside the optimiser: counts which codes were chosen.
+pub(crate) fn learn_nothing(
+    quantizer: &impl Quantizer,
+    latents: Tensor<4>,
+    noise: &mut Noise,
+) -> Result<(Quantized, UpdateReport), QuantizeError> {
+    let values = host_values(latents.clone().inner());
+    let quantized = quantizer.quantize(latents, noise)?;
+    check_learnable(&values)?;
+    let codes = quantizer.spec().codebook_sizes.iter().sum();
+    let report = UpdateReport {
+        chosen: chosen(&quantized.codes),
+        codes,
+        ..UpdateReport::default()
+    };
+    Ok((quantized, report))
+}
+
+/// Different codes at every depth, summed.
+fn chosen(codes: &Codes) -> usize {
+    let ids = |depth| id_values(codes.at_depth(depth));
+    let different = |depth| ids(depth).into_iter().collect::<HashSet<u32>>().len();
+    (0..codes.dims()[1]).map(different).sum()
 }
 
 /// Refuses vectors that nothing can be learned from, before anything changes.

@@ -144,6 +144,40 @@ pub trait Learn: Quantizer {
     ) -> Result<(Quantized, UpdateReport), QuantizeError>;
 }
 
+/// The losses of parts that produce the same ones, averaged by name.
+pub(crate) fn mean_losses(parts: Vec<Vec<NamedLoss>>) -> Vec<NamedLoss> {
+    let count = parts.len() as f64;
+    let sums = parts.into_iter().reduce(|sums, part| {
+        let pairs = sums.into_iter().zip(part);
+        let add = |((name, sum), (other, loss)): (NamedLoss, NamedLoss)| {
+            assert_eq!(name, other, "parts of one kind produce the same losses");
+            (name, sum + loss)
+        };
+        pairs.map(add).collect()
+    });
+    let mean = |(name, sum): NamedLoss| (name, sum.div_scalar(count));
+    sums.unwrap_or_default().into_iter().map(mean).collect()
+}
+
+/// Refuses latents with another number of channels.
+pub(crate) fn check_channels(latents: &Tensor<4>, expected: usize) -> Result<(), QuantizeError> {
+    let [_, got, _, _] = latents.dims();
+    if got == expected {
+        Ok(())
+    } else {
+        Err(QuantizeError::Channels { expected, got })
+    }
+}
+
+/// Refuses NaN and infinities.
+pub(crate) fn check_finite(values: &[f32]) -> Result<(), QuantizeError> {
+    if values.iter().all(|value| value.is_finite()) {
+        Ok(())
+    } else {
+        Err(QuantizeError::NonFinite)
+    }
+}
+
 /// Refuses codes with another depth or with ids that name no code.
 pub(crate) fn check_codes(codes: &Codes, spec: &CodeSpec) -> Result<(), QuantizeError> {
     let [_, depth, height, width] = codes.dims();

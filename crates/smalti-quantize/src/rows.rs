@@ -1,6 +1,6 @@
 //! A feature map as a list of vectors, and back.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 /// `[batch, channels, height, width]` to rows `[batch · height · width, channels]`.
 pub fn to_rows(map: Tensor<4>) -> Tensor<2> {
@@ -16,10 +16,29 @@ pub fn from_rows(rows: Tensor<2>, [batch, height, width]: [usize; 3]) -> Tensor<
         .permute([0, 3, 1, 2])
 }
 
-/// The value of `quantized` with the gradient of `latents` (straight-through estimator).
-pub fn straight_through(latents: Tensor<4>, quantized: Tensor<4>) -> Tensor<4> {
-    let step = (quantized - latents.clone()).detach();
-    latents + step
+/// Exactly the value of `quantized`, with the gradient of `through`: the straight-through estimator
+/// when those are the latents.
+///
+/// The reference codes write `x + sg(q − x)`, which rounds: for |x| far above |q| it is not a code.
+pub fn straight_through<const D: usize>(through: Tensor<D>, quantized: Tensor<D>) -> Tensor<D> {
+    let nothing = through.clone() - through.detach();
+    quantized.detach() + nothing
+}
+
+/// Every row scaled to length one.
+pub(crate) fn unit_rows(rows: Tensor<2>) -> Tensor<2> {
+    // Clamped before the root, whose gradient at zero is infinite.
+    let length = rows.clone().square().sum_dim(1).clamp_min(1e-24).sqrt();
+    rows / length
+}
+
+/// In `f32`, whatever the precision of training.
+pub(crate) fn single<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    if tensor.dtype() == DType::F32 {
+        tensor
+    } else {
+        tensor.cast(DType::F32)
+    }
 }
 
 /// `tensor` where arithmetic with `other` is possible: tracked by autodiff if and only if `other`

@@ -7,6 +7,8 @@
 //! the quantized value is the scaled code (Yu et al., ICLR 2022); losses compare the scaled
 //! vectors.
 //!
+//! [`Estimator::Rotation`] turns the value's gradient instead of passing it straight through.
+//!
 //! Shapes: latents `[batch, code_dim, height, width]`, codes `[batch, 1, height, width]`. State:
 //! one codebook. Differences: the reference codes of the family disagree about which side of the
 //! loss is weighted; here both are named and weighed in the configuration.
@@ -21,10 +23,11 @@ use smalti_nn::{Init, Noise};
 use crate::codebook::search;
 use crate::config::{InvalidQuantizer, check_size};
 use crate::learning::check_learnable;
-use crate::quantizer::check_codes;
-use crate::rows::{beside, from_rows, straight_through, to_rows};
+use crate::quantizer::{check_channels, check_codes};
+use crate::rows::{beside, from_rows, to_rows, unit_rows};
 use crate::{
-    CodeSpec, Codebook, Codes, Learn, Learning, QuantizeError, Quantized, Quantizer, UpdateReport,
+    CodeSpec, Codebook, Codes, Estimator, Learn, Learning, QuantizeError, Quantized, Quantizer,
+    UpdateReport,
 };
 
 /// What nearest means.
@@ -61,6 +64,9 @@ pub struct VectorConfig {
     /// What moves the codes.
     #[serde(default = "ema")]
     pub rule: Rule,
+    /// How the value's gradient gets past the choice of a code.
+    #[serde(default)]
+    pub estimator: Estimator,
     /// Moving averages, revival and start. With the rule `gradient` the averages only watch which
     /// codes are dead.
     #[serde(default)]
@@ -83,6 +89,7 @@ impl VectorConfig {
             code_dim,
             metric: Metric::Euclidean,
             rule: Rule::Ema,
+            estimator: Estimator::StraightThrough,
             learning: Learning::default(),
         }
     }
@@ -136,22 +143,14 @@ impl VectorQuantizer {
     fn scaled(&self, rows: Tensor<2>) -> Tensor<2> {
         match self.config.metric {
             Metric::Euclidean => rows,
-            Metric::Cosine => {
-                // Clamped before the root, whose gradient at zero is infinite.
-                let length = rows.clone().square().sum_dim(1).clamp_min(1e-24).sqrt();
-                rows / length
-            }
+            Metric::Cosine => unit_rows(rows),
         }
     }
 
     fn check(&self, latents: &Tensor<4>) -> Result<[usize; 3], QuantizeError> {
-        let [batch, got, height, width] = latents.dims();
-        let expected = self.config.code_dim;
-        if got == expected {
-            Ok([batch, height, width])
-        } else {
-            Err(QuantizeError::Channels { expected, got })
-        }
+        check_channels(latents, self.config.code_dim)?;
+        let [batch, _, height, width] = latents.dims();
+        Ok([batch, height, width])
     }
 
     fn nearest(&self, rows: Tensor<2>) -> Result<Tensor<1, Int>, QuantizeError> {
@@ -160,6 +159,7 @@ impl VectorQuantizer {
 
     fn finish(&self, latents: Tensor<4>, grid: [usize; 3]) -> Result<Quantized, QuantizeError> {
         let rows = self.scaled(to_rows(latents));
+        self.config.estimator.check(&rows)?;
         let ids = self.nearest(rows.clone())?;
         let codes = beside(self.scaled(self.codebook.lookup(ids.clone())), &rows);
         let mut losses = vec![(
@@ -172,9 +172,8 @@ impl VectorQuantizer {
                 (rows.clone().detach() - codes.clone()).square().mean(),
             ));
         }
-        let quantized = straight_through(from_rows(rows, grid), from_rows(codes, grid));
         Ok(Quantized {
-            quantized,
+            quantized: from_rows(self.config.estimator.pass(rows, codes), grid),
             codes: Codes::from_depths(vec![ids], grid),
             losses,
         })

@@ -80,7 +80,7 @@ impl GeneratorStage {
         }
         let device = device.clone().autodiff();
         let shape = model_config(config, &tokenizer, &train)?;
-        let codes = code_embedding(&shape, tokenizer.network.quantizer());
+        let codes = code_embedding(&shape, tokenizer.network.quantizer())?;
         let codes = codes.map(|embedding| burn::module::Module::to_device(embedding, &device));
         let model = shape.build(codes, &mut Init::new(&device, config.seed))?;
         let learner = Learner::new(model, config.optimizer.clone(), config.training.average);

@@ -210,7 +210,7 @@ impl GeneratorModel {
             );
             return Err(TrainError::layout(folder, problem));
         }
-        let codes = code_embedding(&description.model, tokenizer.network.quantizer());
+        let codes = code_embedding(&description.model, tokenizer.network.quantizer())?;
         let network = description.model.build(codes, &mut Init::new(device, 0))?;
         let network = weights
             .load_into(network)
@@ -225,27 +225,35 @@ impl GeneratorModel {
 }
 
 /// The frozen codebooks that a generator sees codes through, where its configuration asks for them.
+///
+/// # Errors
+/// When the tokenizer stores no table of codes.
 pub fn code_embedding(
     config: &RqTransformerConfig,
     quantizer: &AnyQuantizer,
-) -> Option<CodeEmbedding> {
+) -> Result<Option<CodeEmbedding>, TrainError> {
     let CodeInput::Tokenizer { .. } = config.embedding else {
-        return None;
+        return Ok(None);
     };
-    let shared = quantizer
-        .as_residual()
-        .is_none_or(|residual| residual.config().shared);
-    let tables = if shared { 1 } else { quantizer.spec().depth() };
-    Some(CodeEmbedding::new(
-        (0..tables).map(|depth| quantizer.table(depth)).collect(),
-    ))
+    let tables = if quantizer.shares_table() {
+        1
+    } else {
+        quantizer.spec().depth()
+    };
+    let tables: Option<Vec<_>> = (0..tables).map(|depth| quantizer.table(depth)).collect();
+    let Some(tables) = tables else {
+        let problem = "embedding: this tokenizer's codes have no table; use kind = \"own\"";
+        return Err(TrainError::Config(vec![problem.into()]));
+    };
+    Ok(Some(CodeEmbedding::new(tables)))
 }
 
 /// Whether one table of codes serves all depths of a quantizer.
 pub fn sharing(quantizer: &AnyQuantizer) -> Sharing {
-    match quantizer.as_residual() {
-        Some(residual) if !residual.config().shared => Sharing::PerDepth,
-        _ => Sharing::Shared,
+    if quantizer.shares_table() {
+        Sharing::Shared
+    } else {
+        Sharing::PerDepth
     }
 }
 
