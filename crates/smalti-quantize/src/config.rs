@@ -173,7 +173,6 @@ impl QuantizerConfig {
 
 /// Any of the quantizers.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a model has one")]
 pub enum AnyQuantizer {
     /// One code at each position.
     Vector(VectorQuantizer),

@@ -191,7 +191,7 @@ pub(crate) fn assert_slopes(
 
 /// What must hold for every quantizer: `decode(encode(x))` is the value of training, codes are in
 /// range, a batch is quantized as its parts are, and wrong input is refused.
-pub(crate) fn assert_quantizer(quantizer: &mut (impl Quantizer + Learn), channels: usize) {
+pub(crate) fn assert_quantizer(quantizer: &mut impl Learn, channels: usize) {
     let device = Device::flex();
     let latents = normal(11, [3, channels, 3, 2], &device);
     let codes = quantizer.encode(latents.clone()).expect("finite latents");

@@ -352,3 +352,51 @@ fn model_folder(folder: &Path, name: &str) -> Result<std::path::PathBuf, TrainEr
     };
     Err(TrainError::layout(folder, problem))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smalti_models::generators::rq_transformer::Preset;
+    use smalti_quantize::{FsqConfig, QuantizerConfig, StackedConfig, VectorConfig};
+
+    fn tables(quantizer: &QuantizerConfig, embedding: CodeInput) -> Result<usize, String> {
+        let config = RqTransformerConfig {
+            embedding,
+            ..Preset::ALL[0].config()
+        };
+        let quantizer = quantizer.build(&mut Init::new(&Device::flex(), 1)).unwrap();
+        let embedding = code_embedding(&config, &quantizer);
+        embedding
+            .map(|tables| tables.map_or(0, |tables| tables.shapes().len()))
+            .map_err(|error| error.to_string())
+    }
+
+    fn frozen() -> CodeInput {
+        CodeInput::Tokenizer {
+            code_dim: 4,
+            cumulative: true,
+        }
+    }
+
+    #[test]
+    fn codes_without_a_table_need_an_embedding_of_their_own() {
+        let levels = QuantizerConfig::Fsq(FsqConfig::new(&[8, 5, 5, 5]));
+        let message = tables(&levels, frozen()).unwrap_err();
+        assert!(
+            message.contains("no table; use kind = \"own\""),
+            "{message}"
+        );
+        let own = CodeInput::Own {
+            tables: Sharing::Shared,
+        };
+        assert_eq!(tables(&levels, own), Ok(0));
+    }
+
+    #[test]
+    fn every_depth_of_a_stack_has_its_own_table() {
+        let stage = QuantizerConfig::Vector(VectorConfig::new(8, 4));
+        assert_eq!(tables(&stage, frozen()), Ok(1));
+        let stack = QuantizerConfig::Stacked(StackedConfig::new(3, stage));
+        assert_eq!(tables(&stack, frozen()), Ok(3));
+    }
+}

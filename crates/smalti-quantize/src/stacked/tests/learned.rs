@@ -179,7 +179,7 @@ fn the_averages_of_a_step_by_the_cosine() {
     let ids = golden.ids("residual_cos.train.indices");
     let commitments = golden.floats("residual_cos.train.commit_loss");
     let mut rng = Noise::from_seed(1);
-    for stage in 0..3 {
+    for (stage, commitment) in commitments.into_iter().enumerate() {
         let named = |name: &str| format!("layers.{stage}._codebook.{name}");
         let fresh = Codebook::new(32, 8, &learning(0.8), &mut Init::new(&device, 5));
         let arrays = [
@@ -200,7 +200,7 @@ fn the_averages_of_a_step_by_the_cosine() {
             .square()
             .mean()
             .into_scalar::<f32>();
-        assert!((gap - commitments[stage]).abs() < 1e-5 * gap);
+        assert!((gap - commitment).abs() < 1e-5 * gap);
 
         let vectors = host_values(unit);
         codebook
