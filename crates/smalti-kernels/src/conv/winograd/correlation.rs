@@ -177,23 +177,26 @@ pub(super) fn transform_input(
     v: Shared,
 ) {
     let lanes = tiling.lanes;
-    with_scratch(Strips::INPUT.len(lanes), |strips| {
-        Strips::INPUT.fill(tiling, block, (planes, channel), strips);
+    let layout = Strips::of_input(tiling, block, dispatch::lanes(simd));
+    with_scratch(layout.len(), |strips| {
+        layout.fill((tiling, block), (planes, channel), strips);
         let job = TransformInput {
+            layout,
             strips: strips.as_ptr(),
             v: v.at(channel * lanes),
             point: planes.channels * lanes,
             lanes,
         };
-        // SAFETY: the strips hold four values for every lane; V has this channel's lanes at every
-        // point, and they are this task's alone; the path was checked on entry.
+        // SAFETY: the strips are laid out as said; V has this channel's lanes at every point, and
+        // they are this task's alone; the path was checked on entry.
         unsafe { dispatch::run(simd, job) };
     });
 }
 
-/// `V = Bᵀ d B` of one channel of a block. Valid pointers: `strips` for twelve strips of `4 · lanes`
-/// values, `v + point · p` for `lanes` values of every point p.
+/// `V = Bᵀ d B` of one channel of a block. Valid pointers: `strips` as `layout` says, `v + point · p`
+/// for `lanes` values of every point p.
 struct TransformInput {
+    layout: Strips,
     strips: *const f32,
     v: *mut f32,
     point: usize,
@@ -205,15 +208,14 @@ impl Job for TransformInput {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let strip = SIDE * self.lanes;
         // SAFETY: as documented on the struct.
         unsafe {
             for lane in (0..self.lanes).step_by(V::LANES) {
                 let mut columns = [[V::zero(); 6]; 6];
                 for line in 0..6 {
-                    let from = self.strips.add(2 * line * strip + SIDE * lane);
+                    let from = self.strips.add(self.layout.at(line, lane));
                     let [a, b, c, d] = V::load4(from);
-                    let [e, f, _, _] = V::load4(from.add(strip));
+                    let [e, f, _, _] = V::load4(from.add(self.layout.next()));
                     for (column, value) in columns.iter_mut().zip([a, b, c, d, e, f]) {
                         column[line] = value;
                     }

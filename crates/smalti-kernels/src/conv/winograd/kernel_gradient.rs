@@ -87,8 +87,9 @@ impl Plan<'_> {
 
     fn transform_gradient(&self, block: Block, channel: usize, dm: Shared) {
         let lanes = self.tiling.lanes;
-        with_scratch(Strips::OUTPUT.len(lanes), |strips| {
-            Strips::OUTPUT.fill(&self.tiling, block, (self.gradient, channel), strips);
+        let layout = Strips::of_output(&self.tiling, block);
+        with_scratch(layout.len(), |strips| {
+            layout.fill((&self.tiling, block), (self.gradient, channel), strips);
             let job = TransformGradient {
                 strips: strips.as_ptr(),
                 dm: dm.at(channel * lanes),

@@ -1,8 +1,9 @@
 //! Lines of images, laid out so that a lane finds the four columns of its tile side by side.
 //!
 //! A *strip* holds, for every tile of a block, four neighbouring values of one line: those of lane t
-//! at 4t. A tile of six inputs takes two strips a line, the second four columns further on, of which two
-//! are used; a tile of four gradients takes one.
+//! at 4t. A tile of four gradients takes one strip a line. A tile of six inputs needs the four columns
+//! after them, too, of which two are used: they are four values further on in a strip whose rows of
+//! tiles are four values longer, if no vector reaches over the end of a row; else in a second strip.
 
 use super::tiles::{Block, SIDE, Tiling};
 
@@ -17,35 +18,71 @@ pub(super) struct Planes<'a> {
     pub(super) left: usize,
 }
 
-/// How many lines a tile has, and how many strips a line.
+/// How the lines of a block's tiles lie.
 #[derive(Clone, Copy)]
 pub(super) struct Strips {
-    pub(super) lines: usize,
-    pub(super) halves: usize,
+    /// Lines of a tile: six or four.
+    lines: usize,
+    /// Strips a line: one or two.
+    halves: usize,
+    /// Tiles across the block.
+    columns: usize,
+    /// Values between two rows of tiles that belong to neither.
+    gap: usize,
+    /// Values of a strip.
+    strip: usize,
 }
 
 impl Strips {
-    /// Of tiles of six by six inputs.
-    pub(super) const INPUT: Self = Self {
-        lines: 6,
-        halves: 2,
-    };
-    /// Of tiles of four by four outputs.
-    pub(super) const OUTPUT: Self = Self {
-        lines: 4,
-        halves: 1,
-    };
+    /// Of tiles of six by six inputs, for vectors of `width` lanes.
+    pub(super) fn of_input(tiling: &Tiling, block: Block, width: usize) -> Self {
+        let single = block.columns.is_multiple_of(width);
+        let gap = if single { SIDE } else { 0 };
+        Self {
+            lines: 6,
+            halves: if single { 1 } else { 2 },
+            columns: block.columns,
+            gap,
+            strip: SIDE * tiling.lanes + gap * tiling.lanes.div_ceil(block.columns),
+        }
+    }
 
-    /// Values of all strips of a block of `lanes` tiles; each has `4 · lanes`.
-    pub(super) fn len(self, lanes: usize) -> usize {
-        self.lines * self.halves * SIDE * lanes
+    /// Of tiles of four by four outputs.
+    pub(super) fn of_output(tiling: &Tiling, block: Block) -> Self {
+        Self {
+            lines: 4,
+            halves: 1,
+            columns: block.columns,
+            gap: 0,
+            strip: SIDE * tiling.lanes,
+        }
+    }
+
+    /// Values of all strips.
+    pub(super) fn len(&self) -> usize {
+        self.lines * self.halves * self.strip
+    }
+
+    /// Where the values of a vector that starts with `lane` lie in the strips of a line.
+    #[inline(always)]
+    pub(super) fn at(&self, line: usize, lane: usize) -> usize {
+        self.halves * line * self.strip + SIDE * lane + lane / self.columns * self.gap
+    }
+
+    /// How much further on those of the four columns after them lie.
+    #[inline(always)]
+    pub(super) fn next(&self) -> usize {
+        if self.halves == 1 {
+            self.gap
+        } else {
+            self.strip
+        }
     }
 
     /// Copies the lines of a channel, with zeros where the image or the block ends.
     pub(super) fn fill(
-        self,
-        tiling: &Tiling,
-        block: Block,
+        &self,
+        (tiling, block): (&Tiling, Block),
         (planes, channel): (Planes, usize),
         to: &mut [f32],
     ) {
@@ -57,7 +94,7 @@ impl Strips {
             top,
             left,
         } = planes;
-        let (strip, count) = (SIDE * tiling.lanes, SIDE * block.columns);
+        let count = SIDE * block.columns + self.gap;
         for row in 0..block.rows {
             let (image, first_line) = tiling.place(block.row + row);
             let plane = &data[(image * channels + channel) * height * width..][..height * width];
@@ -65,13 +102,14 @@ impl Strips {
                 let y = (first_line + line).checked_sub(top).filter(|&y| y < height);
                 let source = y.map(|y| &plane[y * width..][..width]);
                 for half in 0..self.halves {
-                    let to = &mut to[(self.halves * line + half) * strip + row * count..][..count];
+                    let start = (self.halves * line + half) * self.strip + row * count;
                     let column = SIDE * (block.column + half);
+                    let to = &mut to[start..start + count];
                     copy_padded(source, column as isize - left as isize, to);
                 }
             }
         }
-        for strip in to.chunks_exact_mut(strip) {
+        for strip in to.chunks_exact_mut(self.strip) {
             strip[block.rows * count..].fill(0.0);
         }
     }
