@@ -71,6 +71,7 @@ enum Kind {
     Sample,
     GptDecode,
     Nearest,
+    NearestIndexed,
 }
 
 /// A piece of work with everything it needs in memory.
@@ -215,6 +216,9 @@ fn load(arguments: &Arguments) -> anyhow::Result<Box<dyn Work>> {
             &inputs,
         )?),
         Kind::Nearest => Box::new(nearest::Nearest::new(read_config(config)?, &inputs)?),
+        Kind::NearestIndexed => {
+            Box::new(nearest::NearestIndexed::new(read_config(config)?, &inputs)?)
+        }
     })
 }
 
