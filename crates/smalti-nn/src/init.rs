@@ -9,7 +9,8 @@ use crate::Noise;
 #[derive(Debug)]
 pub struct Init {
     device: Device,
-    noise: Noise,
+    /// None: nothing is drawn, parameters are zero.
+    noise: Option<Noise>,
 }
 
 impl Init {
@@ -19,7 +20,15 @@ impl Init {
     pub fn new(device: &Device, seed: u64) -> Self {
         Self {
             device: device.clone(),
-            noise: Noise::from_seed(seed),
+            noise: Some(Noise::from_seed(seed)),
+        }
+    }
+
+    /// Parameters on `device` that weights are loaded into: zeros, whose memory is not touched before.
+    pub fn blank(device: &Device) -> Self {
+        Self {
+            device: device.clone(),
+            noise: None,
         }
     }
 
@@ -34,14 +43,22 @@ impl Init {
         shape: [usize; D],
         deviation: f32,
     ) -> Param<Tensor<D>> {
-        let mut values = self.noise.normal_values(shape.iter().product());
+        let count = shape.iter().product();
+        let Some(noise) = &mut self.noise else {
+            return self.given(shape, vec![0.0; count]);
+        };
+        let mut values = noise.normal_values(count);
         values.iter_mut().for_each(|v| *v *= deviation);
         self.given(shape, values)
     }
 
     /// Numbers uniform in [−bound, bound).
     pub fn uniform<const D: usize>(&mut self, shape: [usize; D], bound: f32) -> Param<Tensor<D>> {
-        let mut values = self.noise.uniform_values(shape.iter().product());
+        let count = shape.iter().product();
+        let Some(noise) = &mut self.noise else {
+            return self.given(shape, vec![0.0; count]);
+        };
+        let mut values = noise.uniform_values(count);
         values
             .iter_mut()
             .for_each(|v| *v = (2.0 * *v - 1.0) * bound);

@@ -8,6 +8,7 @@
 mod partial;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use burn::backend::DispatchDevice;
@@ -179,12 +180,17 @@ impl Weights {
         let mut renamed = BTreeMap::new();
         for (old, array) in self.0 {
             let Some(new) = rule(&old) else { continue };
-            if let Some(other) = renamed.insert(new.clone(), array.clone())
-                && other != array
-            {
-                return Err(WeightsError::Mismatch(vec![format!(
-                    "{old} differs from another copy of {new}"
-                )]));
+            match renamed.entry(new) {
+                Entry::Vacant(place) => {
+                    place.insert(array);
+                }
+                Entry::Occupied(other) if *other.get() == array => {}
+                Entry::Occupied(other) => {
+                    return Err(WeightsError::Mismatch(vec![format!(
+                        "{old} differs from another copy of {}",
+                        other.key()
+                    )]));
+                }
             }
         }
         Ok(Self(renamed))

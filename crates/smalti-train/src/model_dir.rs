@@ -138,7 +138,7 @@ impl TokenizerModel {
         let (description, weights, fingerprint) =
             read::<TokenizerDescription>(folder, TOKENIZER_FILE)?;
         require_version(folder, description.version)?;
-        let network = description.model.build(&mut Init::new(device, 0))?;
+        let network = description.model.build(&mut Init::blank(device))?;
         let network = weights
             .load_into(network)
             .map_err(TrainError::weights(&folder.join(WEIGHTS_FILE)))?;
@@ -211,7 +211,7 @@ impl GeneratorModel {
             return Err(TrainError::layout(folder, problem));
         }
         let codes = code_embedding(&description.model, tokenizer.network.quantizer())?;
-        let network = description.model.build(codes, &mut Init::new(device, 0))?;
+        let network = description.model.build(codes, &mut Init::blank(device))?;
         let network = weights
             .load_into(network)
             .map_err(TrainError::weights(&folder.join(WEIGHTS_FILE)))?;

@@ -103,7 +103,7 @@ impl RqTransformerBench {
         let device = codebook.device();
         let mut model = config.build(
             Some(CodeEmbedding::new(vec![codebook])),
-            &mut Init::new(&device, 0),
+            &mut Init::blank(&device),
         )?;
         // The codebook comes from the inputs; loading is strict about all the rest.
         let codes = model.code_embedding.take();
@@ -115,7 +115,7 @@ impl RqTransformerBench {
     /// The stage-1 quantizer, whose codes and targets a step starts from.
     fn quantizer(&self, codebook: &Tensor<2>) -> anyhow::Result<ResidualQuantizer> {
         let config = ResidualConfig::new(self.codebook_size, self.code_dim, self.depth);
-        let quantizer = config.build(&mut Init::new(&Device::flex(), 0))?;
+        let quantizer = config.build(&mut Init::blank(&Device::flex()))?;
         let mut weights = Weights::of(&quantizer);
         let values = host_values(codebook.clone());
         weights.0.insert(

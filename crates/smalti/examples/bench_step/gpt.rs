@@ -45,7 +45,7 @@ impl GptDecode {
             residual_dropout: 0.0,
             gelu: Gelu::Exact,
         };
-        let stack = shape.normal(0.02, &mut Init::new(&device, 0));
+        let stack = shape.normal(0.02, &mut Init::blank(&device));
         let stack = Weights::read_safetensors(weights)?.load_into(stack)?;
         let prefix = inputs.floats::<3>("prefix", &device)?;
         let expected = [config.batch, config.context - 1, config.width];

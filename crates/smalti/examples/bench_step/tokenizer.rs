@@ -97,7 +97,7 @@ impl RqVaeBench {
             network: NetworkConfig::Convolutional(network),
             quantizer: QuantizerConfig::Residual(quantizer),
         };
-        Ok(rq_vae::load(&config, weights, &mut Init::new(device, 0))?)
+        Ok(rq_vae::load(&config, weights, &mut Init::blank(device))?)
     }
 }
 
