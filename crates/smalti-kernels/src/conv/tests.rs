@@ -156,10 +156,47 @@ fn tiles_match_the_reference() {
         ([1, 16, 16, 5, 600, 3, 1], [2, 0, 2, 0]),
         ([1, 300, 16, 16, 16, 3, 1], [1; 4]),
         ([5, 16, 33, 16, 20, 3, 1], [0; 4]),
+        ([3, 20, 18, 8, 8, 3, 1], [1; 4]),
     ] {
         let shape = shape(sizes, padding);
         assert!(winograd::applies(&shape), "{shape:?}");
         check_all_passes(&shape);
+    }
+}
+
+/// Large enough for the kernel's gradient to take Winograd's form, in one block and in several.
+#[test]
+fn kernel_gradients_match_the_reference() {
+    for sizes in [[16, 64, 65, 16, 15, 3, 1], [3, 128, 32, 36, 41, 3, 1]] {
+        let s = shape(sizes, [1; 4]);
+        assert!(winograd::applies_to_weight(&s), "{s:?}");
+        let (input, grad) = (noise(s.input_len(), 1), noise(s.output_len(), 2));
+        let weights = |form: &dyn Fn(&mut [f32])| {
+            let mut values = vec![f32::NAN; s.weight_len()];
+            form(&mut values);
+            values
+        };
+        for simd in Simd::available() {
+            let got = weights(&|to| conv2d_backward_weight_on(simd, &s, [&input, &grad], to, None));
+            // A kernel of five whose outer taps are left out sums the same directly.
+            let wide = ConvShape {
+                kernel: 5,
+                padding: Padding::same(2),
+                ..s
+            };
+            let mut all = vec![0.0; wide.weight_len()];
+            conv2d_backward_weight_on(simd, &wide, [&input, &grad], &mut all, None);
+            let largest = all.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+            for (at, value) in got.iter().enumerate() {
+                let (pair, tap) = (at / 9, at % 9);
+                let direct = all[pair * 25 + (tap / 3 + 1) * 5 + tap % 3 + 1];
+                let error = (value - direct).abs();
+                assert!(
+                    error <= 3e-6 * largest,
+                    "{simd:?} at {at}: {value} instead of {direct}"
+                );
+            }
+        }
     }
 }
 

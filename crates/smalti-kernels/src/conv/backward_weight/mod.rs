@@ -82,7 +82,7 @@ pub fn conv2d_backward_weight_on(
             bias.len()
         );
     }
-    if winograd::applies(shape) {
+    if winograd::applies_to_weight(shape) {
         winograd::backward_weight(simd, shape, [input, grad_output], grad_weight);
         if let Some(bias) = grad_bias {
             channel_sums(shape, grad_output, bias);

@@ -24,7 +24,7 @@ const BLOCK_VALUES: usize = 1 << 20;
 /// products; more save nothing.
 const BLOCK_TILES: [usize; 2] = [96, 256];
 
-/// The gradient of the weight of a shape that [`applies`](super::applies).
+/// The gradient of the weight of a shape that [`applies_to_weight`](super::applies_to_weight).
 pub(in crate::conv) fn backward_weight(
     simd: Simd,
     shape: &ConvShape,
