@@ -28,5 +28,5 @@ pub use attention::Attention;
 pub use cross_entropy::CrossEntropy;
 pub use group_norm::GroupNorm;
 pub use layer_norm::LayerNorm;
-pub use nearest::{CodebookIndex, Metric, NearestError, TopTwo};
+pub use nearest::{CodebookIndex, Metric, NearestError, TopTwo, WeightedIndex};
 pub use simd::Simd;

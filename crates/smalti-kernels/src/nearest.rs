@@ -17,6 +17,8 @@
 //! Codes and queries are taken relative to the mean code before they are multiplied (the distance
 //! does not notice), so that a codebook far from the origin does not lose its digits.
 //!
+//! [`WeightedIndex`] searches by Gaussians instead of points, with the same two passes.
+//!
 //! # State
 //!
 //! [`CodebookIndex`] copies the codes into panels of 32 once; it must be rebuilt when codes change,
@@ -24,15 +26,19 @@
 
 mod decide;
 mod panels;
+mod plain;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod weighted;
 
 use crate::Simd;
-use panels::Panels;
+use plain::{Plain, PlainQueries};
 use rayon::prelude::*;
 use scan::{BLOCK, Block};
 use thiserror::Error;
+
+pub use weighted::WeightedIndex;
 
 /// What makes a code the nearest one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +50,7 @@ pub enum Metric {
 }
 
 /// What can be wrong with a codebook or with queries.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Debug, Error, PartialEq)]
 pub enum NearestError {
     /// The codes are not a whole number of rows, or none at all.
     #[error(
@@ -80,6 +86,14 @@ pub enum NearestError {
         /// Places for results.
         results: usize,
     },
+    /// A Gaussian is too narrow or too wide.
+    #[error("query {row} has the log-variance {value}, expected -80 to 80")]
+    LogVariance {
+        /// First such row.
+        row: usize,
+        /// Its log-variance.
+        value: f32,
+    },
 }
 
 /// The nearest code, with how near it and the runner-up are.
@@ -87,7 +101,7 @@ pub enum NearestError {
 pub struct TopTwo {
     /// The nearest code.
     pub index: u32,
-    /// Its squared distance, or its inner product.
+    /// Its squared distance, its inner product or its score.
     pub best: f32,
     /// The same of the second nearest code; infinitely far where the codebook has one code.
     pub second: f32,
@@ -103,9 +117,7 @@ impl TopTwo {
 
 /// A codebook laid out for searching.
 #[derive(Clone, Debug)]
-pub struct CodebookIndex {
-    panels: Panels,
-}
+pub struct CodebookIndex(Plain);
 
 impl CodebookIndex {
     /// Lays out `codes`, rows of `code_dim` numbers.
@@ -113,35 +125,23 @@ impl CodebookIndex {
     /// # Errors
     /// When the numbers are not whole rows, or one is not finite.
     pub fn new(codes: &[f32], code_dim: usize, metric: Metric) -> Result<Self, NearestError> {
-        let values = codes.len();
-        if code_dim == 0
-            || values == 0
-            || !values.is_multiple_of(code_dim)
-            || values / code_dim > 1 << 31
-        {
-            return Err(NearestError::CodebookShape { values, code_dim });
-        }
-        match first_non_finite(codes, code_dim) {
-            Some(row) => Err(NearestError::NonFiniteCode { row }),
-            None => Ok(Self {
-                panels: Panels::new(codes, code_dim, metric),
-            }),
-        }
+        check_codebook(codes, code_dim)?;
+        Ok(Self(Plain::new(codes, code_dim, metric)))
     }
 
     /// Number of codes.
     pub fn codebook_size(&self) -> usize {
-        self.panels.size
+        self.0.panels.size
     }
 
     /// Width of a code.
     pub fn code_dim(&self) -> usize {
-        self.panels.code_dim
+        self.0.code_dim
     }
 
     /// What nearest means here.
     pub fn metric(&self) -> Metric {
-        self.panels.metric
+        self.0.metric
     }
 
     /// Writes the nearest code of each row of `queries` to `out`.
@@ -162,9 +162,12 @@ impl CodebookIndex {
         queries: &[f32],
         out: &mut [u32],
     ) -> Result<(), NearestError> {
-        self.run(queries, out, |queries, out| {
-            Block::new(&self.panels, queries, 1).search(simd, |row, top| out[row] = top.index);
-        })
+        self.check(queries, out.len())?;
+        in_blocks(out, |first, out| {
+            let queries = self.part(queries, first, out.len());
+            Block::new(queries, 1).search(simd, |row, top| out[row] = top.index);
+        });
+        Ok(())
     }
 
     /// Writes the nearest code of each row of `queries` to `out`, and the distances of the best two.
@@ -185,40 +188,64 @@ impl CodebookIndex {
         queries: &[f32],
         out: &mut [TopTwo],
     ) -> Result<(), NearestError> {
-        self.run(queries, out, |queries, out| {
-            Block::new(&self.panels, queries, 2).search(simd, |row, top| out[row] = top);
-        })
+        self.check(queries, out.len())?;
+        in_blocks(out, |first, out| {
+            let queries = self.part(queries, first, out.len());
+            Block::new(queries, 2).search(simd, |row, top| out[row] = top);
+        });
+        Ok(())
     }
 
-    /// Checks the queries and gives them out in blocks.
-    fn run<T: Send>(
-        &self,
-        queries: &[f32],
-        out: &mut [T],
-        block: impl Fn(&[f32], &mut [T]) + Sync,
-    ) -> Result<(), NearestError> {
+    fn part<'a>(&'a self, queries: &'a [f32], first: usize, rows: usize) -> PlainQueries<'a> {
         let code_dim = self.code_dim();
-        if queries.len() != out.len() * code_dim {
-            let (values, results) = (queries.len(), out.len());
+        PlainQueries::new(
+            &self.0,
+            &queries[first * code_dim..(first + rows) * code_dim],
+        )
+    }
+
+    fn check(&self, queries: &[f32], results: usize) -> Result<(), NearestError> {
+        let (values, code_dim) = (queries.len(), self.code_dim());
+        if values != results * code_dim {
             return Err(NearestError::QueryShape {
                 values,
                 code_dim,
                 results,
             });
         }
-        if let Some(row) = first_non_finite(queries, code_dim) {
-            return Err(NearestError::NonFiniteQuery { row });
+        match first_non_finite(queries, code_dim) {
+            Some(row) => Err(NearestError::NonFiniteQuery { row }),
+            None => Ok(()),
         }
-        // The answers do not depend on the blocks, so their size may follow the number of threads.
-        let share = out
-            .len()
-            .div_ceil(rayon::current_num_threads())
-            .next_multiple_of(8);
-        let rows = share.clamp(1, BLOCK);
-        out.par_chunks_mut(rows)
-            .zip(queries.par_chunks(rows * code_dim))
-            .for_each(|(out, queries)| block(queries, out));
-        Ok(())
+    }
+}
+
+/// Gives out the results in blocks of queries, with the number of each block's first query.
+fn in_blocks<T: Send>(out: &mut [T], block: impl Fn(usize, &mut [T]) + Sync) {
+    // The answers do not depend on the blocks, so their size may follow the number of threads.
+    let share = out
+        .len()
+        .div_ceil(rayon::current_num_threads())
+        .next_multiple_of(8);
+    let rows = share.clamp(1, BLOCK);
+    out.par_chunks_mut(rows)
+        .enumerate()
+        .for_each(|(number, out)| block(number * rows, out));
+}
+
+/// Refuses codes that are not whole rows of finite numbers.
+fn check_codebook(codes: &[f32], code_dim: usize) -> Result<(), NearestError> {
+    let values = codes.len();
+    if code_dim == 0
+        || values == 0
+        || !values.is_multiple_of(code_dim)
+        || values / code_dim > 1 << 31
+    {
+        return Err(NearestError::CodebookShape { values, code_dim });
+    }
+    match first_non_finite(codes, code_dim) {
+        Some(row) => Err(NearestError::NonFiniteCode { row }),
+        None => Ok(()),
     }
 }
 

@@ -6,6 +6,10 @@ use smalti_kernels::nearest::{CodebookIndex, Metric, NearestError};
 
 use crate::state::host_values;
 
+mod weighted;
+
+pub use weighted::{WeightedIndex, weighted_codes};
+
 /// How many distances are held at once by the composed search (64 MiB of `f32`).
 const DISTANCES_AT_ONCE: usize = 1 << 24;
 

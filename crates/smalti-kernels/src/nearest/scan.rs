@@ -4,9 +4,9 @@
 //! chunks that may hold an answer are scored again, one query at a time, and the codes within the
 //! error bounds go to [`decide`](super::decide).
 
+use super::TopTwo;
 use super::decide::{Bounds, decide};
 use super::panels::{PANEL, Panels};
-use super::{Metric, TopTwo};
 use crate::Simd;
 use crate::lanes::{Kernel, Lanes, dispatch};
 use crate::tile::{Left, accumulate};
@@ -17,62 +17,80 @@ pub(super) const BLOCK: usize = 128;
 /// Queries that share a panel while it is in registers.
 const TILE: usize = 8;
 
+/// What a block of queries asks of a codebook. Smaller scores are better.
+pub(super) trait Queries {
+    /// The codebook.
+    fn panels(&self) -> &Panels;
+
+    /// Number of queries.
+    fn rows(&self) -> usize;
+
+    /// Writes what the terms of every code are multiplied with for one query.
+    fn factors(&self, row: usize, factors: &mut [f32]);
+
+    /// Bounds the errors of one query's computed scores, for each chunk. False where scores may
+    /// have overflowed.
+    fn errors(&self, row: usize, errors: &mut [f64]) -> bool;
+
+    /// The score in f64, up to a constant that depends on the query only.
+    fn exact(&self, row: usize, code: usize) -> f64;
+
+    /// What the caller is told of an exact score.
+    fn reported(&self, exact: f64) -> f32;
+}
+
 /// A block of queries, prepared, with room for its chunk minima.
-pub(super) struct Block<'a> {
-    panels: &'a Panels,
-    queries: &'a [f32],
-    rows: usize,
+pub(super) struct Block<Q> {
+    queries: Q,
     /// How many neighbours are wanted: 1 or 2.
     wanted: usize,
-    /// `[tile, code_dim, 8]`: the centred queries with their sign turned.
-    turned: Vec<f32>,
-    /// Length of each centred query.
-    lengths: Vec<f32>,
+    /// `[tile, terms, 8]`
+    factors: Vec<f32>,
     /// `[row, chunk]`
     minima: Vec<f32>,
 }
 
-impl<'a> Block<'a> {
-    pub(super) fn new(panels: &'a Panels, queries: &'a [f32], wanted: usize) -> Self {
-        let code_dim = panels.code_dim;
-        let rows = queries.len() / code_dim;
+impl<Q: Queries> Block<Q> {
+    pub(super) fn new(queries: Q, wanted: usize) -> Self {
+        let (terms, rows) = (queries.panels().terms, queries.rows());
         let tiles = rows.div_ceil(TILE);
-        let mut turned = vec![0.0; tiles * TILE * code_dim];
-        let mut lengths = vec![0.0; rows];
-        for (row, query) in queries.chunks_exact(code_dim).enumerate() {
-            let tile = &mut turned[row / TILE * TILE * code_dim..][..TILE * code_dim];
-            let mut square = 0.0_f64;
-            for (k, (value, middle)) in query.iter().zip(&panels.centre).enumerate() {
-                let value = middle - value;
-                tile[k * TILE + row % TILE] = value;
-                square += f64::from(value) * f64::from(value);
+        let mut factors = vec![0.0; tiles * TILE * terms];
+        let mut own = vec![0.0; terms];
+        for row in 0..rows {
+            queries.factors(row, &mut own);
+            let tile = &mut factors[row / TILE * TILE * terms..][..TILE * terms];
+            for (k, factor) in own.iter().enumerate() {
+                tile[k * TILE + row % TILE] = *factor;
             }
-            lengths[row] = square.sqrt() as f32;
         }
-        let minima = vec![0.0; tiles * TILE * panels.chunks()];
+        let minima = vec![0.0; tiles * TILE * queries.panels().chunks()];
         Self {
-            panels,
             queries,
-            rows,
             wanted,
-            turned,
-            lengths,
+            factors,
             minima,
         }
     }
 
     /// Calls `found(row, neighbours)` for every query of the block.
     pub(super) fn search(mut self, simd: Simd, mut found: impl FnMut(usize, TopTwo)) {
-        dispatch(simd, Minima(&mut self));
+        let panels = self.queries.panels();
+        let minima = Minima {
+            panels,
+            factors: &self.factors,
+            minima: &mut self.minima,
+        };
+        dispatch(simd, minima);
         let mut near = Vec::new();
-        let mut bounds = Bounds::new(self.panels);
-        for row in 0..self.rows {
-            let chunks = self.panels.chunks();
-            let minima = &self.minima[row * chunks..][..chunks];
+        let mut bounds = Bounds::new(panels.chunks());
+        for row in 0..self.queries.rows() {
+            let minima = &self.minima[row * panels.chunks()..][..panels.chunks()];
             near.clear();
-            if bounds.set(minima, self.lengths[row], self.wanted) {
+            if self.queries.errors(row, &mut bounds.errors) {
+                bounds.set(minima, self.wanted);
                 let pass = Candidates {
-                    block: &self,
+                    panels,
+                    factors: &self.factors,
                     row,
                     bounds: &bounds,
                     minima,
@@ -81,33 +99,30 @@ impl<'a> Block<'a> {
                 dispatch(simd, pass);
             } else {
                 // Scores that overflow tell nothing: compare every code.
-                near.extend(0..self.panels.size as u32);
+                near.extend(0..panels.size as u32);
             }
-            let query = &self.queries[row * self.panels.code_dim..][..self.panels.code_dim];
-            found(row, decide(self.panels, query, &near, self.wanted));
+            found(row, decide(&self.queries, row, &near, self.wanted));
         }
     }
 }
 
 /// The first pass.
-struct Minima<'a, 'b>(&'a mut Block<'b>);
+struct Minima<'a> {
+    panels: &'a Panels,
+    factors: &'a [f32],
+    minima: &'a mut [f32],
+}
 
-impl Kernel for Minima<'_, '_> {
+impl Kernel for Minima<'_> {
     type Output = ();
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        let Block {
-            panels,
-            turned,
-            minima,
-            ..
-        } = self.0;
-        let (code_dim, chunks) = (panels.code_dim, panels.chunks());
+        let (terms, chunks) = (self.panels.terms, self.panels.chunks());
         for chunk in 0..chunks {
-            let (columns, bias) = panels.chunk(chunk);
-            let tiles = turned.chunks_exact(TILE * code_dim);
-            for (queries, minima) in tiles.zip(minima.chunks_exact_mut(TILE * chunks)) {
-                let smallest = tile_minima::<V>(queries, columns, bias, code_dim);
+            let (columns, bias) = self.panels.chunk(chunk);
+            let tiles = self.factors.chunks_exact(TILE * terms);
+            for (factors, minima) in tiles.zip(self.minima.chunks_exact_mut(TILE * chunks)) {
+                let smallest = tile_minima::<V>(factors, columns, bias, terms);
                 for (row, smallest) in smallest.into_iter().enumerate() {
                     minima[row * chunks + chunk] = smallest.minimum();
                 }
@@ -119,24 +134,24 @@ impl Kernel for Minima<'_, '_> {
 /// Smallest scores of eight queries over the panels of a chunk, lane by lane.
 #[inline(always)]
 fn tile_minima<V: Lanes>(
-    queries: &[f32],
+    factors: &[f32],
     columns: &[f32],
     bias: &[f32],
-    code_dim: usize,
+    terms: usize,
 ) -> [V; TILE] {
     let left = Left {
-        data: queries,
+        data: factors,
         row_stride: 1,
         k_stride: TILE,
     };
     let mut smallest = [V::splat(f32::INFINITY); TILE];
-    let panels = columns.chunks_exact(PANEL * code_dim);
+    let panels = columns.chunks_exact(PANEL * terms);
     for (columns, bias) in panels.zip(bias.chunks_exact(PANEL)) {
         let mut lane = 0;
         while lane < PANEL {
             let start = [V::load(&bias[lane..]), V::load(&bias[lane + V::N..])];
             let scores: [[V; 2]; TILE] =
-                accumulate(left, &columns[lane..], PANEL, code_dim, [start; TILE]);
+                accumulate(left, &columns[lane..], PANEL, terms, [start; TILE]);
             for (smallest, scores) in smallest.iter_mut().zip(scores) {
                 *smallest = scores[0].min(scores[1]).min(*smallest);
             }
@@ -147,21 +162,22 @@ fn tile_minima<V: Lanes>(
 }
 
 /// The second pass for one query.
-struct Candidates<'a, 'b> {
-    block: &'a Block<'b>,
+struct Candidates<'a> {
+    panels: &'a Panels,
+    factors: &'a [f32],
     row: usize,
-    bounds: &'a Bounds<'b>,
+    bounds: &'a Bounds,
     minima: &'a [f32],
     near: &'a mut Vec<u32>,
 }
 
-impl Kernel for Candidates<'_, '_> {
+impl Kernel for Candidates<'_> {
     type Output = ();
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        let panels = self.block.panels;
-        let code_dim = panels.code_dim;
-        let tile = &self.block.turned[self.row / TILE * TILE * code_dim..][..TILE * code_dim];
+        let panels = self.panels;
+        let terms = panels.terms;
+        let tile = &self.factors[self.row / TILE * TILE * terms..][..TILE * terms];
         let left = Left {
             data: &tile[self.row % TILE..],
             row_stride: 0,
@@ -176,12 +192,12 @@ impl Kernel for Candidates<'_, '_> {
             let (columns, bias) = panels.chunk(chunk);
             let first = chunk * panels.chunk_panels * PANEL;
             for (panel, bias) in bias.chunks_exact(PANEL).enumerate() {
-                let columns = &columns[panel * PANEL * code_dim..][..PANEL * code_dim];
+                let columns = &columns[panel * PANEL * terms..][..PANEL * terms];
                 let mut lane = 0;
                 while lane < PANEL {
                     let start = [V::load(&bias[lane..]), V::load(&bias[lane + V::N..])];
                     let [scores] =
-                        accumulate::<V, 1, 2>(left, &columns[lane..], PANEL, code_dim, [start]);
+                        accumulate::<V, 1, 2>(left, &columns[lane..], PANEL, terms, [start]);
                     for (part, scores) in scores.into_iter().enumerate() {
                         let mut bits = scores.less_or_equal(V::splat(limit));
                         while bits != 0 {
@@ -194,17 +210,5 @@ impl Kernel for Candidates<'_, '_> {
                 }
             }
         }
-    }
-}
-
-/// How far two codes are apart in the order of preference: smaller is nearer.
-pub(super) fn exact_score(metric: Metric, query: &[f32], code: &[f32]) -> f64 {
-    let pairs = query
-        .iter()
-        .zip(code)
-        .map(|(x, c)| (f64::from(*x), f64::from(*c)));
-    match metric {
-        Metric::Euclidean => pairs.map(|(x, c)| (x - c) * (x - c)).sum(),
-        Metric::InnerProduct => -pairs.map(|(x, c)| x * c).sum::<f64>(),
     }
 }

@@ -1,12 +1,14 @@
-use super::scan::exact_score;
+use super::plain::Plain;
 use super::*;
 use crate::noise::noise;
+
+mod weighted;
 
 /// Every code in f64, first index first.
 fn reference(codes: &[f32], query: &[f32], metric: Metric) -> (u32, f64, f64) {
     let (mut index, mut best, mut second) = (0, f64::INFINITY, f64::INFINITY);
     for (k, code) in codes.chunks_exact(query.len()).enumerate() {
-        let score = exact_score(metric, query, code);
+        let score = Plain::exact_score(metric, query, code);
         if score < best {
             (index, second, best) = (k as u32, best, score);
         } else if score < second {
