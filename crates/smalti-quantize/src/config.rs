@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use smalti_nn::{Init, Noise};
 
 use crate::{
-    BsqConfig, BsqQuantizer, CodeSpec, Codes, FsqConfig, FsqQuantizer, GroupedConfig,
-    GroupedQuantizer, IbqConfig, IbqQuantizer, Learn, LfqConfig, LfqQuantizer, QuantizeError,
-    Quantized, Quantizer, ResidualConfig, ResidualQuantizer, SimVqConfig, SimVqQuantizer,
-    StackedConfig, StackedQuantizer, UpdateReport, VectorConfig, VectorQuantizer,
+    BsqConfig, BsqQuantizer, CodeSpec, Codes, FsqConfig, FsqQuantizer, GaussianConfig,
+    GaussianQuantizer, GroupedConfig, GroupedQuantizer, IbqConfig, IbqQuantizer, Learn, LfqConfig,
+    LfqQuantizer, QuantizeError, Quantized, Quantizer, ResidualConfig, ResidualQuantizer,
+    SimVqConfig, SimVqQuantizer, StackedConfig, StackedQuantizer, TokenBridgeConfig,
+    TokenBridgeQuantizer, UpdateReport, VectorConfig, VectorQuantizer,
 };
 
 /// One value for all depths, or one for each.
@@ -102,6 +103,10 @@ pub enum QuantizerConfig {
     Grouped(GroupedConfig),
     /// Any of these several times over, each on what the ones before left over.
     Stacked(StackedConfig),
+    /// Gaussian latents and a codebook made from a seed.
+    Gaussian(GaussianConfig),
+    /// Gaussian latents cut channel by channel.
+    TokenBridge(TokenBridgeConfig),
 }
 
 impl QuantizerConfig {
@@ -120,6 +125,8 @@ impl QuantizerConfig {
             Self::Ibq(config) => config.validate(),
             Self::Grouped(config) => config.validate(),
             Self::Stacked(config) => config.validate(),
+            Self::Gaussian(config) => config.validate(),
+            Self::TokenBridge(config) => config.validate(),
         }
     }
 
@@ -138,6 +145,8 @@ impl QuantizerConfig {
             Self::Ibq(config) => AnyQuantizer::Ibq(config.build(init)?),
             Self::Grouped(config) => AnyQuantizer::Grouped(config.build(init)?),
             Self::Stacked(config) => AnyQuantizer::Stacked(config.build(init)?),
+            Self::Gaussian(config) => AnyQuantizer::Gaussian(config.build(init)?),
+            Self::TokenBridge(config) => AnyQuantizer::TokenBridge(config.build(init)?),
         })
     }
 
@@ -161,13 +170,19 @@ impl QuantizerConfig {
             Self::Ibq(config) => config.code_dim,
             Self::Grouped(config) => config.channels(),
             Self::Stacked(config) => config.stage.latent_channels(),
+            Self::Gaussian(config) => 2 * config.channels,
+            Self::TokenBridge(config) => 2 * config.channels,
         }
     }
 
     /// Channels of what [`Quantizer::decode`] gives: fewer than the latents' where those are the
     /// means and variances of a distribution.
     pub fn quantized_channels(&self) -> usize {
-        self.latent_channels()
+        match self {
+            Self::Gaussian(config) => config.channels,
+            Self::TokenBridge(config) => config.channels,
+            _ => self.latent_channels(),
+        }
     }
 }
 
@@ -192,6 +207,10 @@ pub enum AnyQuantizer {
     Grouped(GroupedQuantizer),
     /// Any of these several times over.
     Stacked(StackedQuantizer),
+    /// Gaussian latents and a codebook made from a seed.
+    Gaussian(GaussianQuantizer),
+    /// Gaussian latents cut channel by channel.
+    TokenBridge(TokenBridgeQuantizer),
 }
 
 /// Calls the same on whichever quantizer it is.
@@ -207,6 +226,8 @@ macro_rules! each {
             AnyQuantizer::Ibq($quantizer) => $call,
             AnyQuantizer::Grouped($quantizer) => $call,
             AnyQuantizer::Stacked($quantizer) => $call,
+            AnyQuantizer::Gaussian($quantizer) => $call,
+            AnyQuantizer::TokenBridge($quantizer) => $call,
         }
     };
 }
@@ -222,7 +243,10 @@ impl AnyQuantizer {
             Self::SimVq(quantizer) => Some(quantizer.table()),
             Self::Ibq(quantizer) => Some(quantizer.table()),
             Self::Stacked(quantizer) => quantizer.table(depth),
-            Self::Fsq(_) | Self::Lfq(_) | Self::Bsq(_) | Self::Grouped(_) => None,
+            Self::Gaussian(quantizer) => quantizer.table(),
+            Self::Fsq(_) | Self::Lfq(_) | Self::Bsq(_) | Self::Grouped(_) | Self::TokenBridge(_) => {
+                None
+            }
         }
     }
 
@@ -274,7 +298,10 @@ impl Learn for AnyQuantizer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Learning, Metric, Revival, Rule, Start, UpdateOrder};
+    use crate::{
+        Centres, Constraint, FixedFactorConfig, Generator, Layout, Learning, Metric, Normalization,
+        Range, Revival, Rule, Start, TargetConfig, TrainingValue, UpdateOrder,
+    };
     use burn::tensor::Device;
 
     fn parse(text: &str) -> Result<QuantizerConfig, String> {
@@ -300,6 +327,17 @@ mod tests {
         );
         let vector = parse("kind = 'vector'\ncodebook_size = 8\ncode_dim = 4\n").unwrap();
         assert_eq!(vector, QuantizerConfig::Vector(VectorConfig::new(8, 4)));
+        let gaussian =
+            parse("kind = 'gaussian'\ncodebook_size = 65536\ncode_dim = 16\nchannels = 16\n");
+        assert_eq!(
+            gaussian.unwrap(),
+            QuantizerConfig::Gaussian(GaussianConfig::new(65536, 16, 16))
+        );
+        let bridge = parse("kind = 'token_bridge'\nbits = 6\nchannels = 16\n").unwrap();
+        assert_eq!(
+            bridge,
+            QuantizerConfig::TokenBridge(TokenBridgeConfig::new(6, 16))
+        );
     }
 
     #[test]
@@ -314,7 +352,29 @@ mod tests {
         let mut start = VectorConfig::new(8, 4);
         start.learning.start = Start::KMeans { iterations: 3 };
         start.learning.order = UpdateOrder::PerDepth;
+        let mut gaussian = GaussianConfig::new(16, 2, 4);
+        gaussian.codebook_size = PerDepth::Each(vec![16, 64]);
+        gaussian.layout = Layout::Order(vec![3, 0, 2, 1]);
+        gaussian.generator = Generator::Iid;
+        gaussian.training = TrainingValue::Codeword;
+        gaussian.normalization = Some(Normalization {
+            shift: vec![0.5; 4],
+            scale: vec![2.0; 4],
+        });
+        gaussian.constraint = Constraint::Target(TargetConfig {
+            target_bits: Some(3.5),
+            ..TargetConfig::default()
+        });
+        let mut even = GaussianConfig::new(16, 2, 4);
+        (even.constraint, even.layout) = (Constraint::Even {}, Layout::Contiguous);
+        let mut bridge = TokenBridgeConfig::new(4, 3);
+        (bridge.range, bridge.centres) = (Range::Plain, Centres::Midpoints);
+        bridge.constraint = Constraint::FixedFactor(FixedFactorConfig::default());
         for config in [
+            QuantizerConfig::Gaussian(GaussianConfig::new(65536, 16, 16)),
+            QuantizerConfig::Gaussian(gaussian),
+            QuantizerConfig::Gaussian(even),
+            QuantizerConfig::TokenBridge(bridge),
             QuantizerConfig::Residual(residual),
             QuantizerConfig::Vector(vector),
             QuantizerConfig::Vector(start),
@@ -333,6 +393,24 @@ mod tests {
         refused(
             "kind = 'vector'\ncodebook_size = 8\ncode_dim = 4\ndepth = 2",
             &["unknown field `depth`", "codebook_size"],
+        );
+        let gaussian = "kind = 'gaussian'\ncodebook_size = 16\ncode_dim = 2\nchannels = 4\n";
+        refused(&format!("{gaussian}group = 2"), &["group", "code_dim"]);
+        refused(
+            &format!("{gaussian}constraint = {{ kind = 'even', factor = 2.0 }}"),
+            &["unknown field `factor`"],
+        );
+        refused(
+            &format!("{gaussian}constraint = {{ kind = 'target', lam = 2.0 }}"),
+            &["unknown field `lam`", "tolerance"],
+        );
+        refused(
+            &format!("{gaussian}layout = 'interleaved'"),
+            &["interleaved", "strided", "contiguous", "order"],
+        );
+        refused(
+            "kind = 'token_bridge'\nbits = 4\nchannels = 3\nlevels = 16",
+            &["levels", "bits"],
         );
         refused(
             &format!("{RESIDUAL}[learning]\nmomentum = 0.9"),
@@ -358,7 +436,7 @@ mod tests {
             "kind = 'residul'\ncodebook_size = 8",
             &[
                 "residul", "residual", "vector", "fsq", "lfq", "bsq", "sim_vq", "ibq", "grouped",
-                "stacked",
+                "stacked", "gaussian", "token_bridge",
             ],
         );
         refused("codebook_size = 8", &["kind"]);
@@ -447,7 +525,7 @@ mod tests {
         assert!(problem(residual(&[4, 4], false, 1 << 40)).contains("code_dim must be"));
     }
 
-    /// A small one of every kind, all of four channels.
+    /// A small one of every kind, all of latents of four channels.
     fn every_kind() -> Vec<QuantizerConfig> {
         vec![
             QuantizerConfig::Residual(ResidualConfig::new(8, 4, 2)),
@@ -465,6 +543,11 @@ mod tests {
                 2,
                 QuantizerConfig::Vector(VectorConfig::new(8, 4)),
             )),
+            QuantizerConfig::Gaussian(GaussianConfig {
+                training: TrainingValue::Codeword,
+                ..GaussianConfig::new(8, 2, 2)
+            }),
+            QuantizerConfig::TokenBridge(TokenBridgeConfig::new(3, 2)),
         ]
     }
 
@@ -500,7 +583,9 @@ mod tests {
                 .abs()
                 .max()
                 .into_scalar::<f32>();
-            assert!(gap < 1e-6, "{gap}");
+            // That one is trained on samples.
+            let sampled = matches!(config, QuantizerConfig::TokenBridge(_));
+            assert!(gap < 1e-6 || sampled, "{gap}");
             let tables = if quantizer.shares_table() {
                 1
             } else {

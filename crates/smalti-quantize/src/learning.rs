@@ -39,6 +39,7 @@ use smalti_nn::Noise;
 use smalti_nn::nearest::id_values;
 use smalti_nn::state::host_values;
 
+use crate::constraint::Divergence;
 use crate::kmeans::{between, group};
 use crate::{Codes, QuantizeError, Quantized, Quantizer};
 
@@ -160,14 +161,20 @@ pub struct UpdateReport {
     pub chosen: usize,
     /// Codes in all codebooks.
     pub codes: usize,
+    /// How far Gaussian latents are from their prior; none for other latents.
+    pub divergence: Option<Divergence>,
 }
 
 impl UpdateReport {
-    /// Adds what another codebook's update did.
+    /// Adds what another codebook's update did, or the next batch's.
     pub fn merge(&mut self, other: &Self) {
         self.revived += other.revived;
         self.chosen += other.chosen;
         self.codes += other.codes;
+        match (&mut self.divergence, &other.divergence) {
+            (Some(divergence), Some(later)) => divergence.merge(later),
+            (none, later) => *none = none.or(*later),
+        }
     }
 }
 
@@ -282,6 +289,7 @@ impl Averages {
             revived,
             chosen: counts.iter().filter(|n| **n > 0.0).count(),
             codes: count,
+            divergence: None,
         }
     }
 
@@ -441,7 +449,8 @@ mod tests {
             UpdateReport {
                 revived: 3,
                 chosen: 1,
-                codes: 6
+                codes: 6,
+                divergence: None
             }
         );
         assert_eq!(averages.idle, [0.0, 0.0, 0.0, 0.0, 10.0, 1.0]);

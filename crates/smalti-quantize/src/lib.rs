@@ -9,40 +9,55 @@ pub mod bsq;
 pub mod codebook;
 pub mod codes;
 pub mod config;
+pub mod constraint;
 pub mod digits;
 pub mod entropy;
 pub mod estimator;
 pub mod folding;
 pub mod fsq;
+pub mod gaussian;
 pub mod grouped;
 pub mod ibq;
 pub mod kmeans;
 pub mod learning;
 pub mod lfq;
+pub mod normal;
+pub mod posterior;
 pub mod quantizer;
 pub mod residual;
 pub mod rows;
 mod signs;
 pub mod sim_vq;
+pub mod sobol;
 pub mod stacked;
 #[cfg(test)]
 mod testing;
+pub mod token_bridge;
 pub mod vector;
 
 pub use bsq::{BsqConfig, BsqQuantizer};
 pub use codebook::Codebook;
 pub use codes::{CodeSpec, Codes};
 pub use config::{AnyQuantizer, InvalidQuantizer, QuantizerConfig};
+pub use constraint::{
+    Constraint, Divergence, DivergenceConstraint, DivergenceStatistics, DivergenceWeights,
+    FixedFactorConfig, TargetConfig,
+};
 pub use digits::Significance;
 pub use entropy::{Logarithm, Logarithms};
 pub use estimator::Estimator;
 pub use fsq::{Bound, FsqConfig, FsqQuantizer};
+pub use gaussian::{
+    GaussianConfig, GaussianQuantizer, Generator, Layout, Normalization, TrainingValue,
+};
 pub use grouped::{GroupedConfig, GroupedQuantizer};
 pub use ibq::{IbqConfig, IbqQuantizer};
 pub use learning::{Learning, Revival, Start, UpdateOrder, UpdateReport};
 pub use lfq::{LfqConfig, LfqQuantizer};
+pub use posterior::GaussianPosterior;
 pub use quantizer::{Learn, NamedLoss, QuantizeError, Quantized, Quantizer};
 pub use residual::{ResidualConfig, ResidualQuantizer, SoftCodes};
 pub use sim_vq::{SimVqConfig, SimVqQuantizer};
 pub use stacked::{StackedConfig, StackedQuantizer};
+pub use token_bridge::{Centres, Range, TokenBridgeConfig, TokenBridgeQuantizer};
 pub use vector::{Metric, Rule, VectorConfig, VectorQuantizer};

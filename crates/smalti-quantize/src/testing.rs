@@ -42,6 +42,14 @@ impl Golden {
         values[0]
     }
 
+    pub(crate) fn doubles(&self, name: &str) -> Vec<f64> {
+        self.view(name, |dtype, data, _| {
+            assert_eq!(dtype, Dtype::F64, "{name}");
+            let chunks = data.as_chunks::<8>().0;
+            chunks.iter().map(|&b| f64::from_le_bytes(b)).collect()
+        })
+    }
+
     /// Whole numbers of 32 or 64 bits.
     pub(crate) fn ids(&self, name: &str) -> Vec<u32> {
         self.view(name, |dtype, data, _| {
