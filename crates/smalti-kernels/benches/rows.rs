@@ -9,7 +9,7 @@ use smalti_kernels::attention::{DecodeShape, Gradients, Inputs, Mask, Results, d
 use smalti_kernels::cross_entropy::{BackwardRows, Targets};
 use smalti_kernels::{
     Activation, Adam, AdamState, Attention, CodebookIndex, CrossEntropy, GroupNorm, LayerNorm,
-    Metric, WeightDecay,
+    Metric, WeightDecay, WeightedIndex,
 };
 use std::io::BufRead;
 use std::time::Instant;
@@ -38,6 +38,25 @@ fn nearest(name: &'static str, size: usize, code_dim: usize, rows: usize) -> Cas
         name,
         Box::new(move || index.search(&queries, &mut out).expect("finite queries")),
     )
+}
+
+/// Gaussians whose aggregate is the standard normal, of `16 / code_dim` bits a dimension.
+fn weighted(name: &'static str, size: usize, code_dim: usize, rows: usize) -> Case {
+    let variance = 4.0_f32.powf(-16.0 / code_dim as f32);
+    let index = WeightedIndex::new(noise(size * code_dim, 1), code_dim, 1.0).expect("finite codes");
+    let spread = (1.0 - variance).sqrt();
+    let means: Vec<f32> = noise(rows * code_dim, 2)
+        .iter()
+        .map(|x| x * spread)
+        .collect();
+    let log_variances = vec![variance.ln(); means.len()];
+    let mut out = vec![0; rows];
+    let search = move || {
+        index
+            .search(&means, &log_variances, &mut out)
+            .expect("finite Gaussians");
+    };
+    (name, Box::new(search))
 }
 
 fn nearest_build() -> Case {
@@ -240,6 +259,9 @@ fn cases() -> Vec<Case> {
         nearest("nearest 512x64 for 16384", 512, 64, 16384),
         nearest("nearest 1024x256 for 4096", 1024, 256, 4096),
         nearest("nearest 65536x16 for 1", 65536, 16, 1),
+        weighted("weighted 65536x16 for 1024", 65536, 16, 1024),
+        weighted("weighted 65536x4 for 4096", 65536, 4, 4096),
+        weighted("weighted 65536x1 for 4096", 65536, 1, 4096),
         nearest_build(),
     ];
     let names = [

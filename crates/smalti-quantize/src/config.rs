@@ -244,9 +244,11 @@ impl AnyQuantizer {
             Self::Ibq(quantizer) => Some(quantizer.table()),
             Self::Stacked(quantizer) => quantizer.table(depth),
             Self::Gaussian(quantizer) => quantizer.table(),
-            Self::Fsq(_) | Self::Lfq(_) | Self::Bsq(_) | Self::Grouped(_) | Self::TokenBridge(_) => {
-                None
-            }
+            Self::Fsq(_)
+            | Self::Lfq(_)
+            | Self::Bsq(_)
+            | Self::Grouped(_)
+            | Self::TokenBridge(_) => None,
         }
     }
 
@@ -435,8 +437,18 @@ mod tests {
         refused(
             "kind = 'residul'\ncodebook_size = 8",
             &[
-                "residul", "residual", "vector", "fsq", "lfq", "bsq", "sim_vq", "ibq", "grouped",
-                "stacked", "gaussian", "token_bridge",
+                "residul",
+                "residual",
+                "vector",
+                "fsq",
+                "lfq",
+                "bsq",
+                "sim_vq",
+                "ibq",
+                "grouped",
+                "stacked",
+                "gaussian",
+                "token_bridge",
             ],
         );
         refused("codebook_size = 8", &["kind"]);

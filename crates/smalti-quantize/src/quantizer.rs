@@ -94,7 +94,8 @@ pub type NamedLoss = (&'static str, Tensor<1>);
 /// The result of quantizing in training.
 #[derive(Debug)]
 pub struct Quantized {
-    /// The value of `decode(encode(latents))`, with the gradient estimator's gradient.
+    /// The value of `decode(encode(latents))`, with the gradient estimator's gradient; or a sample,
+    /// where a quantizer of distributions is trained on such.
     pub quantized: Tensor<4>,
     /// The codes.
     pub codes: Codes,
@@ -120,7 +121,8 @@ pub trait Quantizer {
     fn decode(&self, codes: &Codes) -> Result<Tensor<4>, QuantizeError>;
 
     /// The training path: decode(encode(x)) with its gradient estimator and unweighted, named
-    /// losses.
+    /// losses. What codes are worth is to be measured with [`encode`](Self::encode) and
+    /// [`decode`](Self::decode): quantizers of distributions may be trained on samples.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
