@@ -3,6 +3,8 @@
 mod config;
 mod convolutional;
 mod fields;
+#[cfg(test)]
+mod learning_test;
 mod model;
 mod network;
 mod presets;
@@ -13,5 +15,5 @@ pub use config::{AutoencoderConfig, InvalidAutoencoder, NetworkConfig};
 pub use convolutional::{ConvolutionalConfig, ConvolutionalDecoder, ConvolutionalEncoder, Middle};
 pub use model::{Autoencoder, Reconstruction};
 pub use network::{Decoder, Encoder};
-pub use presets::Preset;
+pub use presets::{GaussianQuantPreset, Preset};
 pub use vit::{VitConfig, VitDecoder, VitEncoder};

@@ -5,3 +5,5 @@
 
 pub mod autoencoder;
 pub mod generators;
+#[cfg(test)]
+mod testing;

@@ -1,12 +1,16 @@
 //! Published checkpoints, one reader for each of their layouts.
 
+pub mod autoencoder_kl;
+pub mod gaussian_quant;
 pub mod rq_vae;
+mod transformer;
+mod yaml;
 
 use std::path::{Path, PathBuf};
 
 use smalti_nn::state::{Weights, WeightsError};
 
-use super::InvalidAutoencoder;
+use super::{Autoencoder, InvalidAutoencoder};
 
 /// Why a published checkpoint could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -66,4 +70,12 @@ fn read_weights(
         }
         _ => Weights::read_pytorch_where(path, keys, wanted),
     }
+}
+
+/// `weights` with the state of a quantizer that has just been built, which no published file holds.
+fn with_fresh_quantizer(mut weights: Weights, model: &Autoencoder) -> Weights {
+    let fresh = Weights::of(model.quantizer()).0.into_iter();
+    let fresh = fresh.map(|(name, array)| (format!("quantizer.{name}"), array));
+    weights.0.extend(fresh);
+    weights
 }

@@ -160,6 +160,27 @@ mod tests {
     }
 
     #[test]
+    fn a_pytorch_file_is_read_under_the_first_key_it_has() {
+        let goldens = concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens");
+        let path = Path::new(goldens).join("bsqvit_official/checkpoint.pt");
+        let wanted = |name: &str| name.ends_with("ln_pre.bias");
+        let read = |keys: &[&str]| Weights::read_pytorch_where(&path, keys, wanted).unwrap();
+        let names = |weights: &Weights| weights.0.keys().cloned().collect::<Vec<_>>();
+        let found = read(&["ema_state_dict", "state_dict"]);
+        assert_eq!(
+            names(&found),
+            ["module.decoder.ln_pre.bias", "module.encoder.ln_pre.bias"]
+        );
+        assert!(found.0.values().all(|array| array.shape == [32]));
+        // Without a key the names begin at the top of the file.
+        assert!(
+            names(&read(&["ema_state_dict"]))
+                .iter()
+                .all(|name| name.starts_with("state_dict."))
+        );
+    }
+
+    #[test]
     fn damage_to_what_is_wanted_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cut.safetensors");

@@ -3,102 +3,25 @@
 //! Continuous values first (absolute 2e-5 + relative 1e-4: float32 summation order), then codes, where
 //! only positions whose recorded margin is below 1e-4 may differ (none is in these cases).
 
-use std::path::PathBuf;
-
-use burn::tensor::{Device, Shape, Tensor, TensorData};
-use safetensors::{Dtype, SafeTensors};
+use burn::tensor::{Device, Tensor};
 use smalti_models::autoencoder::Autoencoder;
 use smalti_models::autoencoder::published::rq_vae;
 use smalti_nn::state::host_values;
 use smalti_nn::{Init, Noise};
-use smalti_quantize::{Codes, Quantizer};
+use smalti_quantize::Quantizer;
 
-struct Golden {
-    folder: PathBuf,
-    bytes: Vec<u8>,
-}
+use crate::support::{Golden, close};
 
-impl Golden {
-    fn open(case: &str) -> Self {
-        let folder =
-            PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens")).join(case);
-        let bytes = std::fs::read(folder.join("tensors.safetensors")).unwrap();
-        Self { folder, bytes }
-    }
-
-    fn floats(&self, name: &str) -> (Vec<usize>, Vec<f32>) {
-        let file = SafeTensors::deserialize(&self.bytes).unwrap();
-        let view = file.tensor(name).unwrap();
-        assert_eq!(view.dtype(), Dtype::F32, "{name}");
-        let values = view
-            .data()
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|b| f32::from_le_bytes(*b))
-            .collect();
-        (view.shape().to_vec(), values)
-    }
-
-    /// `(batch, h, w, depth)` ids as `[batch, depth, h, w]`.
-    fn codes(&self, name: &str) -> Codes {
-        let file = SafeTensors::deserialize(&self.bytes).unwrap();
-        let view = file.tensor(name).unwrap();
-        assert_eq!(view.dtype(), Dtype::I64, "{name}");
-        let ids: Vec<i32> = view
-            .data()
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|b| i64::from_le_bytes(*b) as i32)
-            .collect();
-        let tensor = Tensor::<4, burn::tensor::Int>::from_data(
-            TensorData::new(ids, Shape::from(view.shape().to_vec())),
-            &Device::flex(),
-        );
-        Codes::new(tensor.permute([0, 3, 1, 2]))
-    }
-
-    fn tensor<const D: usize>(&self, name: &str) -> Tensor<D> {
-        let (shape, values) = self.floats(name);
-        Tensor::from_data(TensorData::new(values, Shape::from(shape)), &Device::flex())
-    }
-
-    /// A channels-last tensor as `[batch, channels, height, width]`.
-    fn map(&self, name: &str) -> Tensor<4> {
-        self.tensor::<4>(name).permute([0, 3, 1, 2])
-    }
-
-    fn number(&self, name: &str) -> f32 {
-        self.floats(name).1[0]
-    }
-
-    fn model(&self) -> (Autoencoder, rq_vae::PublishedRqVae) {
-        let config = rq_vae::read_config(&self.folder.join("config.yaml")).unwrap();
-        let mut init = Init::new(&Device::flex(), 0);
-        let model = rq_vae::load(&config.model, &self.folder.join("model.pt"), &mut init).unwrap();
-        (model, config)
-    }
-}
-
-#[track_caller]
-fn close<const D: usize>(got: Tensor<D>, expected: Tensor<D>, what: &str) {
-    assert_eq!(got.dims(), expected.dims(), "{what}");
-    for (i, (g, e)) in host_values(got)
-        .iter()
-        .zip(host_values(expected))
-        .enumerate()
-    {
-        assert!(
-            (g - e).abs() <= 2e-5 + 1e-4 * e.abs(),
-            "{what}[{i}]: got {g}, expected {e}"
-        );
-    }
+fn model(golden: &Golden) -> (Autoencoder, rq_vae::PublishedRqVae) {
+    let config = rq_vae::read_config(&golden.folder.join("config.yaml")).unwrap();
+    let mut init = Init::blank(&Device::flex());
+    let model = rq_vae::load(&config.model, &golden.folder.join("model.pt"), &mut init).unwrap();
+    (model, config)
 }
 
 fn reconstructs_as_published(case: &str) {
     let golden = Golden::open(case);
-    let (model, config) = golden.model();
+    let (model, config) = model(&golden);
     let images: Tensor<4> = golden.tensor("x");
 
     let latents = model.latents(images.clone(), None);
@@ -193,7 +116,7 @@ fn separate_codebooks_on_folded_latents_reconstruct_as_published() {
 #[test]
 fn soft_codes_are_the_published_distributions() {
     let golden = Golden::open("rqvae_stage1");
-    let (model, _) = golden.model();
+    let (model, _) = model(&golden);
     let quantizer = model.quantizer().as_residual().unwrap();
     let latents = model.latents(golden.tensor("x"), None);
     let soft = quantizer.soft_codes(latents, 0.5, None).unwrap();
@@ -220,7 +143,7 @@ fn weights_of_another_model_are_refused_with_their_names() {
             .join("config.yaml"),
     )
     .unwrap();
-    let mut init = Init::new(&Device::flex(), 0);
+    let mut init = Init::blank(&Device::flex());
     let error = rq_vae::load(&config.model, &golden.folder.join("model.pt"), &mut init)
         .unwrap_err()
         .to_string();

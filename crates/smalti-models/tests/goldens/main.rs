@@ -1,0 +1,6 @@
+//! Models against tensors of the published code that they come from.
+
+mod autoencoder_kl;
+mod gaussian_quant;
+mod rq_vae;
+mod support;
