@@ -21,6 +21,7 @@ use crate::quantizer::{check_channels, check_finite};
 use crate::rows::single;
 
 /// Bits in a nat, as the published code has it.
+#[expect(clippy::approx_constant, reason = "the published literal")]
 pub const BITS_PER_NAT: f64 = 1.4426;
 
 /// What logarithms of variances are clamped to.
@@ -144,7 +145,8 @@ mod tests {
         // ½(μ² + σ² − 1 − ln σ²)
         let nats = [0.5 * (0.25 - 1.0 + 30.0), 0.5, 0.5 * (20.0f32.exp() - 21.0)];
         close(posterior.kl_nats(), &nats);
-        close(posterior.kl_bits(), &nats.map(|n| 1.4426 * n));
+        assert_eq!(BITS_PER_NAT, 14_426.0 / 10_000.0);
+        close(posterior.kl_bits(), &nats.map(|n| BITS_PER_NAT as f32 * n));
     }
 
     #[test]

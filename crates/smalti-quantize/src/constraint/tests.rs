@@ -7,7 +7,7 @@ fn constraint(config: Constraint) -> DivergenceConstraint {
 
 /// Divergences in bits of two depths at two positions of two images, in nats.
 fn nats(bits: [f32; 8]) -> Tensor<4> {
-    let values = bits.map(|b| b / 1.4426).to_vec();
+    let values = bits.map(|b| b / BITS_PER_NAT as f32).to_vec();
     Tensor::from_data(TensorData::new(values, [2, 2, 1, 2]), &Device::flex())
 }
 
@@ -106,7 +106,7 @@ fn fixed_weights_and_even_ones_count_nats_and_keep_no_state() {
     // 4.2 + 40·5 + 8 + 7/40 + 3/40 + 3.6 + 40·9.5 + 8.4 bits; ±0.4 is within 0.35 nats.
     close(
         scalar(fixed.loss(nats(BITS))),
-        (4.2 + 200.0 + 8.0 + 0.25 + 3.6 + 380.0 + 8.4) / 1.4426 / 2.0,
+        (4.2 + 200.0 + 8.0 + 0.25 + 3.6 + 380.0 + 8.4) / BITS_PER_NAT / 2.0,
     );
     let report = fixed.learn(nats(BITS)).unwrap();
     assert_eq!(
@@ -115,7 +115,7 @@ fn fixed_weights_and_even_ones_count_nats_and_keep_no_state() {
     );
     let mut even = constraint(Constraint::Even {});
     let total: f64 = BITS.iter().map(|b| f64::from(*b)).sum();
-    close(scalar(even.loss(nats(BITS))), total / 1.4426 / 2.0);
+    close(scalar(even.loss(nats(BITS))), total / BITS_PER_NAT / 2.0);
     let report = even.learn(nats(BITS)).unwrap();
     assert_eq!(
         (report.weight, report.weight_below, report.weight_above),

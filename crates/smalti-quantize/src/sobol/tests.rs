@@ -116,12 +116,12 @@ fn the_points_that_pytorch_tests_itself_with() {
 /// dimension holds exactly one, scrambled or not.
 #[test]
 fn every_dimension_is_stratified() {
-    for seed in [0, 42, u32::MAX] {
-        let points = scrambled_points(MAX_DIMS, 1024, seed);
-        for dim in 0..MAX_DIMS {
-            let mut cells = vec![0; 1024];
-            for point in points.chunks_exact(MAX_DIMS) {
-                cells[(point[dim] >> 20) as usize] += 1;
+    for (dims, bits, seed) in [(MAX_DIMS, 10, 0), (MAX_DIMS, 10, u32::MAX), (2, 20, 42)] {
+        let points = scrambled_points(dims, 1 << bits, seed);
+        for dim in 0..dims {
+            let mut cells = vec![0; 1 << bits];
+            for point in points.chunks_exact(dims) {
+                cells[(point[dim] >> (BITS - bits)) as usize] += 1;
             }
             assert!(
                 cells.iter().all(|&n| n == 1),

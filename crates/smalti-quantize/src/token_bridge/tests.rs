@@ -1,4 +1,5 @@
 use super::*;
+use crate::posterior::BITS_PER_NAT;
 use crate::testing::{Golden, assert_near, normal};
 use crate::{FixedFactorConfig, TargetConfig};
 use burn::tensor::Device;
@@ -157,13 +158,13 @@ fn every_channel_is_held_near_its_bits() {
     let variance = (-1.0f64).exp();
     let rest = variance / 4.0 - 1.0 + 1.0 + 4f64.ln();
     let nats = (x.clone().square() / 4.0 + rest) * 0.5;
-    let expected = f64::from(nats.sum().into_scalar::<f32>()) * 1.4426 / 2.0;
+    let expected = f64::from(nats.sum().into_scalar::<f32>()) * BITS_PER_NAT / 2.0;
     let loss = quantized.losses[0].1.clone();
     let got = f64::from(loss.clone().into_scalar::<f32>());
     assert!((got - expected).abs() < 1e-4 * expected, "{got} {expected}");
     // Its slope along a mean: 1.4426·x/4, over two images.
     let gradient = latents.grad(&loss.backward()).unwrap().narrow(1, 0, 3);
-    let slope = host_values(x.clone().mul_scalar(1.4426 / 8.0));
+    let slope = host_values(x.clone().mul_scalar(BITS_PER_NAT / 8.0));
     assert_near(&host_values(gradient), &slope, [1e-6, 1e-4], "gradient");
     // The value is a sample, not the code's.
     let sample =

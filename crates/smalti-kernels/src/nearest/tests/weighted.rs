@@ -84,6 +84,13 @@ fn agrees_with_f64_for_odd_shapes() {
 }
 
 #[test]
+fn a_million_codes_are_searched_like_few() {
+    let index = WeightedIndex::new(normal(3 << 20, 21), 3, 1.0).unwrap();
+    let log_variances = shifted(noise(12 * 3, 23), 1.0, -5.0);
+    check(&index, &normal(12 * 3, 22), &log_variances);
+}
+
+#[test]
 fn narrow_and_wide_gaussians_keep_their_digits() {
     let codes = normal(3000 * 4, 4);
     let index = WeightedIndex::new(codes.clone(), 4, 1.0).unwrap();
