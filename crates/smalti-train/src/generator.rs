@@ -26,7 +26,7 @@ use crate::journal::Measures;
 use crate::model_dir::{TokenizerModel, code_embedding};
 use crate::observer::Observer;
 use crate::samples::{save_grid, to_images};
-use crate::trainer::{Progress, Stage, StepSums, read_losses};
+use crate::trainer::{Progress, Stage, StepSums, on_pool, read_losses};
 
 /// The kind that checkpoints of this stage carry.
 pub const KIND: &str = "generator";
@@ -237,12 +237,9 @@ fn sample_rows(
     Ok(images.chunks(SAMPLES).map(<[Image]>::to_vec).collect())
 }
 
-impl Stage for GeneratorStage {
-    fn phase(&self) -> &'static str {
-        "training the generator"
-    }
-
-    fn step(&mut self, step: u64, factor: f64) -> Result<Measures, TrainError> {
+impl GeneratorStage {
+    /// One step.
+    fn learn(&mut self, step: u64, factor: f64) -> Result<Measures, TrainError> {
         let accumulate = self.config.training.accumulate as u64;
         let mut noise = Noise::for_step(self.config.seed, step);
         let mut sums = StepSums::default();
@@ -256,6 +253,16 @@ impl Stage for GeneratorStage {
             sums.add(Gradients::of(self.learner.model(), &graph), losses);
         }
         sums.apply(&mut self.learner, step, factor)
+    }
+}
+
+impl Stage for GeneratorStage {
+    fn phase(&self) -> &'static str {
+        "training the generator"
+    }
+
+    fn step(&mut self, step: u64, factor: f64) -> Result<Measures, TrainError> {
+        on_pool(|| self.learn(step, factor))
     }
 
     fn evaluate(

@@ -23,7 +23,7 @@ use crate::journal::Measures;
 use crate::loss::weigh;
 use crate::observer::{Observer, Silent};
 use crate::samples::save_grid;
-use crate::trainer::{Progress, Stage, StepSums, read_losses};
+use crate::trainer::{Progress, Stage, StepSums, on_pool, read_losses};
 
 /// The kind that checkpoints of this stage carry.
 pub const KIND: &str = "tokenizer";
@@ -171,11 +171,11 @@ impl Stage for TokenizerStage {
         let mut updates = UpdateReport::default();
         for part in 0..accumulate {
             let batch = self.batch(step * accumulate + part)?;
-            let (gradients, losses, report) = self.backward(batch, step, &mut noise)?;
+            let (gradients, losses, report) = on_pool(|| self.backward(batch, step, &mut noise))?;
             sums.add(gradients, losses);
             updates.merge(&report);
         }
-        let mut measures = sums.apply(&mut self.learner, step, factor)?;
+        let mut measures = on_pool(|| sums.apply(&mut self.learner, step, factor))?;
         measures.push((
             "codes_chosen".into(),
             updates.chosen as f64 / updates.codes.max(1) as f64,

@@ -76,6 +76,7 @@ impl Streams<'_> {
                     out: sums.as_mut_ptr().wrapping_add(row),
                     out_stride: FEW_ROWS,
                     alpha: self.product.alpha,
+                    ahead: if row == 0 { columns * b.col_stride } else { 0 },
                 };
                 // SAFETY: steps stay inside the k values of rows of A and columns of B, `sums` has
                 // room for all rows, and the path was checked on entry.

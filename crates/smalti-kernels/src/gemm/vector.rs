@@ -21,6 +21,9 @@ pub(crate) trait Vector: Copy {
     unsafe fn load(from: *const f32) -> Self;
     /// Reads the first `lanes` lanes; the rest are zero and their memory is not touched.
     unsafe fn load_first(from: *const f32, lanes: usize) -> Self;
+    /// Asks for the line of memory at `from`, which need not be valid, ahead of its use.
+    #[inline(always)]
+    unsafe fn prefetch(_from: *const f32) {}
     /// Writes all lanes, at any alignment.
     unsafe fn store(self, to: *mut f32);
     /// Writes the first `lanes` lanes.

@@ -35,6 +35,10 @@ impl Vector for Avx2 {
         unsafe { Self(_mm256_maskload_ps(from, first_lanes(lanes))) }
     }
     #[inline(always)]
+    unsafe fn prefetch(from: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         unsafe { _mm256_storeu_ps(to, self.0) }
     }
@@ -149,6 +153,10 @@ impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn load_first(from: *const f32, lanes: usize) -> Self {
         unsafe { Self(_mm512_maskz_loadu_ps(((1u32 << lanes) - 1) as u16, from)) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(from: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {

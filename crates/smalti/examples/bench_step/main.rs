@@ -75,7 +75,7 @@ enum Kind {
 }
 
 /// A piece of work with everything it needs in memory.
-trait Work {
+trait Work: Send {
     /// Does the work once.
     fn step(&mut self) -> anyhow::Result<Outcome>;
 }
@@ -149,7 +149,8 @@ fn main() -> anyhow::Result<()> {
             break;
         }
         let start = Instant::now();
-        last = work.step()?;
+        // On a thread of the pool, as training runs.
+        last = rayon::scope(|_| work.step())?;
         let ms = start.elapsed().as_secs_f64() * 1e3;
         let mut line =
             json!({"event": "step", "name": name, "round": round, "ms": ms, "peak_mb": peak_mb()});

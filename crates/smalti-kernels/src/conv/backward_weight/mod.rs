@@ -288,6 +288,7 @@ impl<'a> Plan<'a> {
                 out: sums.wrapping_add(output),
                 out_stride: dot::MAX_ROWS,
                 alpha: 1.0,
+                ahead: 0,
             };
             // SAFETY: the table stays inside the block's pixels of the gradient, and a vector is
             // read of the ones; the sums are this task's alone; the path was checked on entry.

@@ -138,6 +138,7 @@ impl<'a> Narrow<'a> {
                     out: sums.wrapping_add(first * self.row_len() + output),
                     out_stride: self.row_len(),
                     alpha: 1.0,
+                    ahead: 0,
                 };
                 // SAFETY: the tables stay inside the block's pixels of the gradient and of the
                 // planes; the sums have whole tiles of rows and are this task's alone; the path
