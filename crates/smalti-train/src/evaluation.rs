@@ -62,13 +62,6 @@ impl Evaluation {
     }
 }
 
-/// Whether all depths draw from one learned codebook, whose use is then counted over all of them.
-pub fn shares_codebook(quantizer: &AnyQuantizer) -> bool {
-    quantizer
-        .as_residual()
-        .is_some_and(|residual| residual.config().shared)
-}
-
 /// Gathers measures image by image.
 #[derive(Debug)]
 pub struct Meter {
@@ -88,7 +81,7 @@ impl Meter {
         let statistics = CodeStatistics::new(&spec.codebook_sizes);
         Self {
             spec,
-            shared: shares_codebook(quantizer),
+            shared: quantizer.shares_table(),
             statistics,
             psnr: Vec::new(),
             ssim: Vec::new(),

@@ -23,7 +23,7 @@ use crate::config::{ConditionKind, EmbeddingKind, GeneratorRun, TargetConfig};
 use crate::error::TrainError;
 use crate::gradients::Gradients;
 use crate::journal::Measures;
-use crate::model_dir::{TokenizerModel, code_embedding};
+use crate::model_dir::{TokenizerModel, code_embedding, code_tables};
 use crate::observer::Observer;
 use crate::samples::{save_grid, to_images};
 use crate::trainer::{Progress, Stage, StepSums, on_pool, read_losses};
@@ -35,7 +35,7 @@ const SAMPLES: usize = 8;
 /// Classes in a sample picture.
 const SAMPLED_CLASSES: usize = 10;
 
-/// Codes of one codebook at most: a generator has a row of weights for each.
+/// Codes of one codebook at most.
 const LARGEST_VOCABULARY: usize = 1 << 20;
 
 /// A generator in training.
@@ -294,13 +294,34 @@ impl Stage for GeneratorStage {
     }
 }
 
+/// Refuses a tokenizer whose codes cannot be learned as the run asks, before they are made.
+///
+/// # Errors
+/// Names what to choose instead.
+pub(crate) fn require_learnable(
+    run: &GeneratorRun,
+    quantizer: &AnyQuantizer,
+) -> Result<(), TrainError> {
+    if matches!(run.targets, TargetConfig::Soft { .. }) {
+        require_soft_codes(quantizer)?;
+    }
+    if matches!(run.model.embedding, EmbeddingKind::Tokenizer { .. }) {
+        code_tables(quantizer)?;
+    }
+    let sizes = quantizer.spec().codebook_sizes;
+    match sizes.into_iter().find(|size| *size > LARGEST_VOCABULARY) {
+        None => Ok(()),
+        Some(size) => Err(TrainError::Config(vec![format!(
+            "tokenizer: each of its codes is one of {size}, and a generator has a row of weights for every one; at most {LARGEST_VOCABULARY} are possible, so train a tokenizer with more codes of fewer bits at a position"
+        )])),
+    }
+}
+
 /// The quantizer, where it says how likely each code is.
 ///
 /// # Errors
 /// Names the other choice of targets.
-pub(crate) fn require_soft_codes(
-    quantizer: &AnyQuantizer,
-) -> Result<&ResidualQuantizer, TrainError> {
+fn require_soft_codes(quantizer: &AnyQuantizer) -> Result<&ResidualQuantizer, TrainError> {
     quantizer.as_residual().ok_or_else(|| {
         TrainError::Config(vec![
             "targets: soft targets need a residual quantizer; use kind = \"hard\"".into(),
@@ -323,12 +344,6 @@ fn model_config(
         return Err(TrainError::Config(vec![problem.into()]));
     }
     let sizes = &spec.codebook_sizes;
-    if let Some(size) = sizes.iter().find(|size| **size > LARGEST_VOCABULARY) {
-        let problem = format!(
-            "tokenizer: its codes are one of {size}, and a generator scores them all; at most {LARGEST_VOCABULARY} can be, train a tokenizer with more codes of fewer bits at a position"
-        );
-        return Err(TrainError::Config(vec![problem]));
-    }
     let codebook_size = match sizes.iter().all(|size| *size == sizes[0]) {
         true => CodebookSize::Same(sizes[0]),
         false => CodebookSize::PerDepth(sizes.clone()),

@@ -8,11 +8,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use smalti_data::PreprocessPair;
 use smalti_models::autoencoder::{Autoencoder, AutoencoderConfig};
-use smalti_models::generators::rq_transformer::config::{CodeInput, Sharing};
+use smalti_models::generators::rq_transformer::config::CodeInput;
 use smalti_models::generators::rq_transformer::{
     CodeEmbedding, RqTransformer, RqTransformerConfig,
 };
@@ -235,26 +235,23 @@ pub fn code_embedding(
     let CodeInput::Tokenizer { .. } = config.embedding else {
         return Ok(None);
     };
-    let tables = if quantizer.shares_table() {
-        1
-    } else {
-        quantizer.spec().depth()
-    };
-    let tables: Option<Vec<_>> = (0..tables).map(|depth| quantizer.table(depth)).collect();
-    let Some(tables) = tables else {
-        let problem = "embedding: this tokenizer's codes have no table; use kind = \"own\"";
-        return Err(TrainError::Config(vec![problem.into()]));
-    };
-    Ok(Some(CodeEmbedding::new(tables)))
+    Ok(Some(CodeEmbedding::new(code_tables(quantizer)?)))
 }
 
-/// Whether one table of codes serves all depths of a quantizer.
-pub fn sharing(quantizer: &AnyQuantizer) -> Sharing {
-    if quantizer.shares_table() {
-        Sharing::Shared
-    } else {
-        Sharing::PerDepth
-    }
+/// A quantizer's codebooks: one that all depths share, or one for each.
+///
+/// # Errors
+/// When its codes have no table.
+pub(crate) fn code_tables(quantizer: &AnyQuantizer) -> Result<Vec<Tensor<2>>, TrainError> {
+    let tables = match quantizer.shares_table() {
+        true => 1,
+        false => quantizer.spec().depth(),
+    };
+    let tables: Option<Vec<_>> = (0..tables).map(|depth| quantizer.table(depth)).collect();
+    tables.ok_or_else(|| {
+        let problem = "embedding: this tokenizer's codes have no table; use kind = \"own\"";
+        TrainError::Config(vec![problem.into()])
+    })
 }
 
 /// The first characters of a fingerprint, for people.
@@ -357,6 +354,7 @@ fn model_folder(folder: &Path, name: &str) -> Result<std::path::PathBuf, TrainEr
 mod tests {
     use super::*;
     use smalti_models::generators::rq_transformer::Preset;
+    use smalti_models::generators::rq_transformer::config::Sharing;
     use smalti_quantize::{FsqConfig, QuantizerConfig, StackedConfig, VectorConfig};
 
     fn tables(quantizer: &QuantizerConfig, embedding: CodeInput) -> Result<usize, String> {

@@ -13,7 +13,7 @@ use smalti_data::{
 
 use crate::config::{DataConfig, GeneratorRun, RunConfig, TargetConfig};
 use crate::error::TrainError;
-use crate::generator::{GeneratorStage, require_soft_codes};
+use crate::generator::{GeneratorStage, require_learnable};
 use crate::model_dir::{GeneratorModel, TokenizerModel};
 use crate::observer::Observer;
 use crate::run_report;
@@ -118,11 +118,9 @@ fn train_generator(
 ) -> Result<RunOutcome, TrainError> {
     let folder = begin(config, folder)?;
     let tokenizer = TokenizerModel::load(&run.tokenizer, device)?;
-    let latents = matches!(run.targets, TargetConfig::Soft { .. });
-    if latents {
-        require_soft_codes(tokenizer.network.quantizer())?;
-    }
+    require_learnable(run, tokenizer.network.quantizer())?;
     let (train, eval) = open(&run.data, observer)?;
+    let latents = matches!(run.targets, TargetConfig::Soft { .. });
     let cache = |dataset: &Dataset,
                  name: &str,
                  mirror: bool,

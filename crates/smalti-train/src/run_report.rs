@@ -6,7 +6,7 @@ use smalti_models::generators::rq_transformer::{Conditions, GenerationRequest};
 
 use crate::config::RunConfig;
 use crate::error::TrainError;
-use crate::evaluation::{self, Evaluation, evaluate, shares_codebook};
+use crate::evaluation::{self, Evaluation, evaluate};
 use crate::journal::{self, Entry};
 use crate::model_dir::{GeneratorModel, TokenizerModel, short};
 use crate::observer::Silent;
@@ -243,9 +243,13 @@ fn code_usage(section: &mut Section, model: &TokenizerModel, statistics: &CodeSt
         let histogram = Histogram::ranked(title, counts.seen(), counts.codebook_size());
         section.add(histogram.log_y());
     };
-    let shared = shares_codebook(model.network.quantizer());
-    if let Some(all) = statistics.summed().filter(|_| shared) {
-        let title = "How often each code is used, all depths together, most used first";
+    if model.network.quantizer().shares_table()
+        && let Some(all) = statistics.summed()
+    {
+        let title = match statistics.depth() {
+            1 => "How often each code is used, most used first",
+            _ => "How often each code is used, all depths together, most used first",
+        };
         return add(title.into(), &all);
     }
     for d in 0..statistics.depth() {
@@ -326,7 +330,43 @@ fn tokenizer_charts(config: &RunConfig, entries: &[Entry]) -> Vec<LineChart> {
         "chosen in a training step",
         points(entries, "train", "codes_chosen"),
     ));
-    vec![losses, psnr, usage]
+    let mut charts = vec![losses, psnr, usage];
+    charts.extend(divergence_charts(entries));
+    charts
+}
+
+/// The charts of Gaussian latents; none for others.
+fn divergence_charts(entries: &[Entry]) -> Vec<LineChart> {
+    let chart = |title: &str, y: Quantity, lines: [(&str, &str); 3]| {
+        let mut chart = LineChart::new(title, "step", y).log_y();
+        for (name, measure) in lines {
+            chart.series(Series::new(name, points(entries, "train", measure)));
+        }
+        chart
+    };
+    if points(entries, "train", "divergence_bits_mean").is_empty() {
+        return Vec::new();
+    }
+    vec![
+        chart(
+            "Divergence from the prior",
+            Quantity::new("divergence").unit("bits per code"),
+            [
+                ("mean", "divergence_bits_mean"),
+                ("smallest of a batch", "divergence_bits_min"),
+                ("largest of a batch", "divergence_bits_max"),
+            ],
+        ),
+        chart(
+            "Weights of the divergence",
+            Quantity::new("weight"),
+            [
+                ("of all", "divergence_weight"),
+                ("below the target", "divergence_weight_below"),
+                ("above the target", "divergence_weight_above"),
+            ],
+        ),
+    ]
 }
 
 fn generator_chart(entries: &[Entry]) -> LineChart {

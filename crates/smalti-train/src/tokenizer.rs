@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use smalti_data::{Batch, BatchConfig, Batches, Dataset, Image, ImageSource, Visits};
 use smalti_models::autoencoder::{Autoencoder, Reconstruction};
 use smalti_nn::{Init, Noise};
-use smalti_quantize::{NamedLoss, QuantizeError, UpdateReport};
+use smalti_quantize::{Divergence, NamedLoss, QuantizeError, UpdateReport};
 
 use crate::checkpoint::Learner;
 use crate::config::TokenizerRun;
@@ -181,6 +181,9 @@ impl Stage for TokenizerStage {
             updates.chosen as f64 / updates.codes.max(1) as f64,
         ));
         measures.push(("codes_revived".into(), updates.revived as f64));
+        if let Some(divergence) = &updates.divergence {
+            measures.extend(divergence_measures(divergence));
+        }
         Ok(measures)
     }
 
@@ -218,6 +221,20 @@ impl Stage for TokenizerStage {
         self.batches = None;
         self.learner.restore(path, KIND, &self.device)
     }
+}
+
+/// How far Gaussian latents are from their prior, in bits for each code, and the weights that hold
+/// them there.
+fn divergence_measures(divergence: &Divergence) -> Measures {
+    let named = [
+        ("divergence_bits_mean", divergence.mean_bits),
+        ("divergence_bits_min", divergence.min_bits),
+        ("divergence_bits_max", divergence.max_bits),
+        ("divergence_weight", divergence.weight),
+        ("divergence_weight_below", divergence.weight_below),
+        ("divergence_weight_above", divergence.weight_above),
+    ];
+    named.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }
 
 /// Says so when hardly any code of a depth is used.

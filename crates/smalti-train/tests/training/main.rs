@@ -1,5 +1,6 @@
 //! Training as a whole, at a size that takes seconds.
 
+mod any_tokenizer;
 mod failure;
 mod learning;
 mod resume;

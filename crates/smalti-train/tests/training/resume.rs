@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use smalti_train::{RunConfig, RunOutcome, TrainError, train};
+use smalti_train::{RunConfig, RunOutcome, TrainError, journal, train};
 
 use crate::support::{StopAfter, files, generator, run, tokenizer};
 
@@ -20,6 +20,12 @@ const TOKENIZER: [&str; 10] = [
     "model.network.dropout=0.1",
     "model.quantizer.learning={revival = {kind = 'unused', patience = 2}}",
     "data.preprocess.train=[{kind = 'horizontal_flip', probability = 0.5}]",
+];
+
+/// Instead of a codebook that learns: latents that a constraint holds, whose weights move at every step.
+const GAUSSIAN: [&str; 2] = [
+    "model.quantizer={kind = 'gaussian', codebook_size = 256, code_dim = 4, channels = 8, training = 'codeword'}",
+    "losses={reconstruction = 1.0, divergence = 1e-5}",
 ];
 
 const GENERATOR: [&str; 10] = [
@@ -86,6 +92,38 @@ fn an_interrupted_tokenizer_run_equals_an_uninterrupted_one() {
         }
         assert_same_files(&whole, &pieces);
     }
+}
+
+#[test]
+fn an_interrupted_gaussian_run_equals_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings: Vec<&str> = TOKENIZER
+        .into_iter()
+        .filter(|setting| !setting.starts_with("model.quantizer"))
+        .chain(GAUSSIAN)
+        .collect();
+    let config = tokenizer(&settings);
+    let (whole, pieces) = (folder.path().join("whole"), folder.path().join("pieces"));
+    run(&config, &whole).unwrap();
+    run_in_pieces(&config, &pieces, 5);
+    assert_same_files(&whole, &pieces);
+
+    // The weights did move, so that forgetting them would have been seen.
+    let entries = journal::read(&whole.join("metrics.jsonl")).unwrap();
+    let last = entries
+        .iter()
+        .rfind(|entry| entry.phase == "train")
+        .unwrap();
+    let number = |name: &str| last.number(&format!("divergence_{name}")).unwrap();
+    assert!(number("bits_min") <= number("bits_mean") && number("bits_mean") <= number("bits_max"));
+    assert!((number("weight") - 1.0).abs() > 0.01, "{last:?}");
+    assert!(number("weight_below") <= 1.0 && number("weight_above") >= 1.0);
+    assert!(
+        number("weight_below") < 1.0 || number("weight_above") > 1.0,
+        "{last:?}"
+    );
+    let report = std::fs::read_to_string(whole.join("report.html")).unwrap();
+    assert!(report.contains("Divergence from the prior") && report.contains("largest of a batch"));
 }
 
 #[test]
