@@ -9,6 +9,7 @@ pub mod adam;
 pub mod attention;
 pub mod conv;
 pub mod cross_entropy;
+pub mod entropy;
 pub mod gemm;
 pub mod group_norm;
 mod lanes;

@@ -11,6 +11,7 @@ pub mod conv2d;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
+pub mod entropy;
 pub mod gelu;
 pub mod group_norm;
 mod hook;

@@ -25,12 +25,11 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use smalti_nn::Noise;
+use smalti_nn::entropy::{Entropies, Over, SignEntropies};
 
 use crate::config::InvalidQuantizer;
 use crate::digits::Significance;
-use crate::entropy::{
-    Entropies, Logarithm, Logarithms, MOST_BITS, Over, SignEntropies, check_temperature,
-};
+use crate::entropy::{Logarithm, Logarithms, MOST_BITS, check_temperature};
 use crate::learning::learn_nothing;
 use crate::quantizer::{check_channels, check_codes};
 use crate::rows::{from_rows, single, straight_through, to_rows, unit_rows};
@@ -169,7 +168,7 @@ impl BsqQuantizer {
             bits: self.config.entropy_group,
             sharpness: 2.0 * self.config.inverse_temperature * self.magnitude(),
             over: Over::Sum,
-            logarithms: self.config.logarithms,
+            logarithms: self.config.logarithms.into(),
         };
         entropies.of(rows)
     }

@@ -13,26 +13,13 @@
 //! many). All entropies are in nats. [`Logarithm`] says how implementations keep `ln p` finite, which
 //! shows in the value.
 //!
-//! Gradients are found here in closed form, in slices of bounded memory, and attached to the value:
-//! `∂p(c)/∂xᵢ = 2τ·p(c)·(cᵢ − E[cᵢ])`. Autodiff would keep every table of probabilities, K numbers a
-//! position, several times over.
+//! [`smalti_nn::entropy`] finds them, with their gradients, without keeping tables of probabilities.
 
-use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use smalti_nn::entropy as found;
 
-use crate::rows::beside;
-
-mod signs;
-mod softmax;
-
-pub(crate) use signs::{MOST_BITS, Over, SignEntropies};
-pub(crate) use softmax::SoftmaxEntropies;
-
-/// Probabilities that are held at once (16 MiB of `f32`).
-const AT_ONCE: usize = 1 << 22;
-
-/// Below this, `p·ln p` is nothing.
-const SMALLEST: f32 = 1e-37;
+/// More bits than this would make tables that no training can afford.
+pub(crate) const MOST_BITS: usize = 18;
 
 /// How the logarithm of a probability near zero is kept finite.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,36 +86,41 @@ pub(crate) fn check_temperature(inverse: f32) -> Option<String> {
         .then(|| format!("inverse_temperature must be positive and finite, got {inverse}"))
 }
 
-impl Logarithm {
-    /// `−p·ln p`, and the slope of it over p.
-    fn terms<const D: usize>(self, p: Tensor<D>) -> (Tensor<D>, Tensor<D>) {
-        let (logarithm, rest) = match self {
-            Self::Exact {} => (p.clone().clamp_min(SMALLEST).log(), p.ones_like()),
-            Self::Added { epsilon } => {
-                let sum = p.clone().add_scalar(epsilon);
-                (sum.clone().log(), p.clone() / sum)
-            }
-            Self::Clamped { epsilon } => {
-                let above = p.clone().greater_equal_elem(epsilon).float();
-                (p.clone().clamp_min(epsilon).log(), above)
-            }
-        };
-        ((p * logarithm.clone()).neg(), (logarithm + rest).neg())
+impl From<Logarithm> for found::Logarithm {
+    fn from(logarithm: Logarithm) -> Self {
+        match logarithm {
+            Logarithm::Exact {} => Self::Exact,
+            Logarithm::Added { epsilon } => Self::Added(epsilon),
+            Logarithm::Clamped { epsilon } => Self::Clamped(epsilon),
+        }
     }
 }
 
-/// The two entropies of a batch, each `[1]`.
-pub(crate) struct Entropies {
-    pub(crate) sample: Tensor<1>,
-    pub(crate) unused: Tensor<1>,
-}
-
-/// `value` with the gradient `slopes` of `rows`.
-fn attach(value: Tensor<1>, rows: &Tensor<2>, slopes: Tensor<2>) -> Tensor<1> {
-    // Exactly zero, with the gradient that is wanted.
-    let nothing = rows.clone() - rows.clone().detach();
-    beside(value, rows) + (nothing * beside(slopes, rows)).sum()
+impl From<Logarithms> for found::Logarithms {
+    fn from(logarithms: Logarithms) -> Self {
+        Self {
+            sample: logarithms.sample.into(),
+            codebook: logarithms.codebook.into(),
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nonsense_epsilons_are_named() {
+        let wrong = |epsilon| Logarithms {
+            sample: Logarithm::Added { epsilon },
+            codebook: Logarithm::Clamped { epsilon },
+        };
+        for epsilon in [0.0, -1.0, 1.0, f32::NAN] {
+            let problems = wrong(epsilon).problems();
+            assert_eq!(problems.len(), 2);
+            assert!(problems[0].contains("logarithms.sample") && problems[1].contains("codebook"));
+        }
+        assert!(wrong(1e-8).problems().is_empty() && Logarithms::magvit().problems().is_empty());
+        assert!(check_temperature(0.0).is_some() && check_temperature(100.0).is_none());
+    }
+}

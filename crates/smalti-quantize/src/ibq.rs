@@ -15,22 +15,23 @@
 //! Shapes: latents `[batch, code_dim, height, width]`, codes `[batch, 1, height, width]`. State, with
 //! the published name: `embedding.weight [K, code_dim]`, learned by the optimiser.
 //!
-//! Differences: the one-hot matrix is never made; the tables of the entropies are made in slices.
-//! Training still holds P, K numbers for every position. Dimensions in the hundreds are known to
+//! Differences: neither the one-hot matrix nor P, K numbers for every position, are ever held as a
+//! whole. Dimensions in the hundreds are known to
 //! collapse, 32 is not.
 
 use burn::module::Module;
-use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
+use smalti_nn::attention::full_attention;
+use smalti_nn::entropy::{Entropies, SoftmaxEntropies};
 use smalti_nn::nearest::largest_products;
 use smalti_nn::state::host_values;
 use smalti_nn::{Embedding, Init, Noise};
 
 use crate::codebook::{blame, select_rows};
 use crate::config::{InvalidQuantizer, check_size};
-use crate::entropy::{Entropies, Logarithms, SoftmaxEntropies, check_temperature};
-use crate::learning::{check_range, learn_nothing};
+use crate::entropy::{Logarithms, check_temperature};
+use crate::learning::{check_learnable, learn_nothing};
 use crate::quantizer::{check_channels, check_codes};
 use crate::rows::{beside, from_rows, single, straight_through, to_rows};
 use crate::{CodeSpec, Codes, Learn, QuantizeError, Quantized, Quantizer, UpdateReport};
@@ -113,8 +114,13 @@ impl IbqQuantizer {
 
     /// The chosen codes, with the gradient of the choice.
     fn propagated(rows: &Tensor<2>, table: &Tensor<2>, codes: Tensor<2>) -> Tensor<2> {
-        let logits = rows.clone().matmul(table.clone().transpose());
-        let soft = softmax(logits, 1).matmul(table.clone().detach());
+        // P·E is what latents see that attend to the codes; P is never held as a whole.
+        let [_, width] = rows.dims();
+        let one = |rows: Tensor<2>| rows.unsqueeze::<4>();
+        // Attention divides by √width.
+        let query = rows.clone().mul_scalar((width as f64).sqrt());
+        let soft = full_attention(one(query), one(table.clone()), one(table.clone().detach()));
+        let soft = soft.reshape(rows.dims());
         let of_codes = codes.clone() - codes.clone().detach();
         straight_through(soft + of_codes, codes)
     }
@@ -127,7 +133,7 @@ impl IbqQuantizer {
     ) -> Vec<(&'static str, Tensor<1>)> {
         let entropies = SoftmaxEntropies {
             inverse_temperature: self.config.inverse_temperature,
-            logarithms: self.config.logarithms,
+            logarithms: self.config.logarithms.into(),
         };
         let Entropies { sample, unused } = entropies.of(rows.clone(), table);
         let distance = |a: Tensor<2>, b: Tensor<2>| (a - b).square().mean();
@@ -169,8 +175,8 @@ impl Quantizer for IbqQuantizer {
         let [batch, _, height, width] = latents.dims();
         let grid = [batch, height, width];
         let rows = to_rows(single(latents));
-        // Products that overflow have no softmax.
-        check_range(&host_values(rows.clone().inner()))?;
+        // Products that overflow have no softmax, and no rows no mean.
+        check_learnable(&host_values(rows.clone().inner()))?;
         let ids = self.choose(rows.clone())?;
         let table = beside(self.table(), &rows);
         let codes = select_rows(table.clone(), ids.clone());

@@ -186,8 +186,11 @@ pub(crate) fn learn_nothing(
     noise: &mut Noise,
 ) -> Result<(Quantized, UpdateReport), QuantizeError> {
     let values = host_values(latents.clone().inner());
+    if values.is_empty() {
+        return Err(QuantizeError::Empty);
+    }
     let quantized = quantizer.quantize(latents, noise)?;
-    check_learnable(&values)?;
+    check_range(&values)?;
     let codes = quantizer.spec().codebook_sizes.iter().sum();
     let report = UpdateReport {
         chosen: chosen(&quantized.codes),

@@ -24,10 +24,11 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use smalti_nn::Noise;
+use smalti_nn::entropy::{Entropies, Over, SignEntropies};
 
 use crate::config::InvalidQuantizer;
 use crate::digits::Significance;
-use crate::entropy::{Entropies, Logarithms, MOST_BITS, Over, SignEntropies, check_temperature};
+use crate::entropy::{Logarithms, MOST_BITS, check_temperature};
 use crate::learning::learn_nothing;
 use crate::quantizer::{check_channels, check_codes};
 use crate::rows::{single, straight_through, to_rows};
@@ -161,7 +162,7 @@ impl LfqQuantizer {
             } else {
                 Over::Mean
             },
-            logarithms: self.config.logarithms,
+            logarithms: self.config.logarithms.into(),
         };
         entropies.of(to_rows(latents))
     }

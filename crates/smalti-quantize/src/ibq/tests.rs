@@ -4,6 +4,7 @@ use crate::testing::{
     quantized, weighted, with_arrays,
 };
 use burn::tensor::Device;
+use burn::tensor::activation::softmax;
 
 fn built(config: &IbqConfig, device: &Device) -> IbqQuantizer {
     config.build(&mut Init::new(device, 5)).unwrap()
