@@ -120,11 +120,7 @@ pub(super) fn signs(of: &SignEntropies, rows: Tensor<2>) -> Entropies {
     let sample = total.mul_scalar(share);
     Entropies {
         sample: attach(sample, &rows, sample_slopes),
-        unused: attach(
-            number(unused.value, &rows),
-            &rows,
-            unused_slopes,
-        ),
+        unused: attach(number(unused.value, &rows), &rows, unused_slopes),
     }
 }
 
