@@ -1,6 +1,7 @@
 //! Published checkpoints, one reader for each of their layouts.
 
 pub mod autoencoder_kl;
+pub mod bsq_vit;
 pub mod gaussian_quant;
 pub mod rq_vae;
 mod transformer;
