@@ -6,11 +6,11 @@
 //! the paper, which always trains its own, says nothing of them. Here each channel becomes
 //! z' = (z − shift) · scale with
 //!
-//! shift = E[μ], scale = (Var[μ] + E[σ²])^(−½),
+//! shift = E\[μ\], scale = (Var\[μ\] + E\[σ²\])^(−½),
 //!
 //! means over all positions. That gives the posteriors together mean 0 and variance 1, and of all shifts and
-//! scales it is the one with the least mean divergence: E[KL] = ½(s² E[(μ − b)² + σ²] − 1 − ln s² − E[ln σ²]) is
-//! least at b = E[μ] and s² = 1/E[(μ − b)² + σ²]. It is never worse than no normalisation, and the difference
+//! scales it is the one with the least mean divergence: E\[KL\] = ½(s² E\[(μ − b)² + σ²\] − 1 − ln s² − E\[ln σ²\]) is
+//! least at b = E\[μ\] and s² = 1/E\[(μ − b)² + σ²\]. It is never worse than no normalisation, and the difference
 //! tells how badly the prior fits. Decoding undoes it.
 
 use serde::{Deserialize, Serialize};
@@ -26,11 +26,11 @@ pub struct ChannelReport {
     pub bits: f64,
     /// Mean divergence in bits once shifted and scaled as below.
     pub fitted_bits: f64,
-    /// E[μ]
+    /// E\[μ\]
     pub mean: f64,
-    /// Var[μ]
+    /// Var\[μ\]
     pub mean_variance: f64,
-    /// E[σ²]
+    /// E\[σ²\]
     pub variance: f64,
     /// The shift that fits it to the prior.
     pub shift: f32,

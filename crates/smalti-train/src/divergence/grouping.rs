@@ -5,12 +5,12 @@
 //! VAE the groups have to be chosen. The paper, which always trains, says nothing of that. Here they are chosen to
 //! make
 //!
-//! E[Σ_g (k_g − T_g)²]
+//! E\[Σ_g (k_g − T_g)²\]
 //!
 //! small, where k_g is the sum of the divergences of group g's channels at one position and T_g a target in
 //! proportion to the group's log2 K. With equal targets Σ_g k_g is what it is, so the least value belongs to
 //! groups that are even both on average and position by position: channels that are rich at the same positions
-//! are kept apart. Only E[kᵢ] and E[kᵢ kⱼ] are needed.
+//! are kept apart. Only E\[kᵢ\] and E\[kᵢ kⱼ\] are needed.
 //!
 //! The search begins with the channels sorted by divergence and dealt out to whichever group is the farthest below
 //! its target, and goes on with the best exchange of two channels until none helps. It ends at a local optimum,
@@ -74,7 +74,7 @@ fn check_order(order: &[usize], channels: usize) -> Result<(), String> {
     }
 }
 
-/// E[kᵢ] and E[kᵢ kⱼ] of the channels' divergences.
+/// E\[kᵢ\] and E\[kᵢ kⱼ\] of the channels' divergences.
 struct Products {
     channels: usize,
     means: Vec<f64>,
@@ -106,7 +106,7 @@ impl Products {
         }
     }
 
-    /// E[(k − T)²] of one group.
+    /// E\[(k − T)²\] of one group.
     fn cost(&self, group: &[usize], target: f64) -> f64 {
         let row = |&i: &usize| {
             let products = group.iter().map(|&j| self.products[i * self.channels + j]);

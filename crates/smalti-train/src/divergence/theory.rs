@@ -19,8 +19,8 @@
 //! with a smaller error, Q the posterior's share in it (that of a χ² of m degrees below m) and ρ the mean of
 //! e² = ((z − μ)/σ)² there (the χ² distribution function at m of m + 2 degrees, over Q):
 //!
-//! - ln P = ln Q + ln E[p/q | B] ≥ ln Q + E[ln p/q | B] (Jensen) = ln Q − R − ½(1 − ρ) Σ(1 − σ²);
-//! - P ≤ e^(m/2) E[e^(−Σe²/2)] (Chernoff, exponent ½), which is
+//! - ln P = ln Q + ln E\[p/q | B\] ≥ ln Q + E\[ln p/q | B\] (Jensen) = ln Q − R − ½(1 − ρ) Σ(1 − σ²);
+//! - P ≤ e^(m/2) E\[e^(−Σe²/2)\] (Chernoff, exponent ½), which is
 //!   e^(−R) · exp(½ Σ[μ²σ²/(1 + σ²) + σ² − ln(1 + σ²)]);
 //! - P ≤ volume of B · (2π)^(−m/2) = (m/2)^(m/2) / Γ(m/2 + 1) · e^(−R + ½Σ(μ² + σ² − 1)), the paper's own step
 //!   (for m = 1 the factor is √(2/π)); the smaller of the two upper bounds counts.
