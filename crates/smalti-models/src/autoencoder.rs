@@ -13,7 +13,7 @@ mod vit;
 
 pub use config::{AutoencoderConfig, InvalidAutoencoder, NetworkConfig};
 pub use convolutional::{ConvolutionalConfig, ConvolutionalDecoder, ConvolutionalEncoder, Middle};
-pub use model::{Autoencoder, Reconstruction};
+pub use model::{Autoencoder, LAST_LAYER, Pass, Reconstruction};
 pub use network::{Decoder, Encoder};
 pub use presets::{GaussianQuantPreset, Preset};
 pub use vit::{VitConfig, VitDecoder, VitEncoder};

@@ -5,7 +5,7 @@
 //! to the generator, compare its logits with the codes or with those distributions (Lee et al., CVPR
 //! 2022, section 3.2.4), go backward, clip, step.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use smalti_data::{EpochOrder, Image, TokenCache};
@@ -14,19 +14,20 @@ use smalti_models::generators::rq_transformer::{
     CodeTargets, Conditions, GenerationRequest, GeneratorInput, GeneratorLosses, RqTransformer,
     RqTransformerConfig,
 };
+use smalti_nn::state::Weights;
 use smalti_nn::{Init, Noise};
 use smalti_quantize::folding::unfold;
 use smalti_quantize::{AnyQuantizer, Codes, Quantizer, ResidualQuantizer};
 
-use crate::checkpoint::Learner;
 use crate::config::{ConditionKind, EmbeddingKind, GeneratorRun, TargetConfig};
 use crate::error::TrainError;
 use crate::gradients::Gradients;
 use crate::journal::Measures;
+use crate::learner::Learner;
 use crate::model_dir::{TokenizerModel, code_embedding, code_tables};
 use crate::observer::Observer;
 use crate::samples::{save_grid, to_images};
-use crate::trainer::{Progress, Stage, StepSums, on_pool, read_losses};
+use crate::trainer::{Stage, StepSums, on_pool, read_losses};
 
 /// The kind that checkpoints of this stage carry.
 pub const KIND: &str = "generator";
@@ -284,13 +285,17 @@ impl Stage for GeneratorStage {
         Ok(measures)
     }
 
-    fn save(&self, folder: &Path, progress: &Progress, keep: usize) -> Result<PathBuf, TrainError> {
-        self.learner.save(folder, KIND, progress, keep)
+    fn kind(&self) -> &'static str {
+        KIND
     }
 
-    fn restore(&mut self, path: &Path) -> Result<Progress, TrainError> {
+    fn weights(&self) -> Weights {
+        self.learner.weights()
+    }
+
+    fn restore(&mut self, weights: Weights, steps: u64, path: &Path) -> Result<(), TrainError> {
         self.order = None;
-        self.learner.restore(path, KIND, &self.device)
+        self.learner.restore(weights, steps, path, &self.device)
     }
 }
 

@@ -37,6 +37,17 @@ impl Gradients {
         }
     }
 
+    /// The same, `factor` times as long.
+    pub fn scaled(self, factor: f64) -> Self {
+        let scaled = self.0.into_iter();
+        Self(scaled.map(|(n, g)| (n, g.mul_scalar(factor))).collect())
+    }
+
+    /// The Euclidean norm of the gradient of one parameter, 0 where there is none.
+    pub fn norm_of(&self, name: &str) -> f64 {
+        self.0.get(name).map_or(0.0, square_sum).sqrt()
+    }
+
     /// The gradient of one parameter.
     pub fn remove(&mut self, name: &str) -> Option<Tensor<1>> {
         self.0.remove(name)
@@ -44,14 +55,15 @@ impl Gradients {
 
     /// The Euclidean norm over all parameters, summed in `f64` in the order of names.
     pub fn norm(&self) -> f64 {
-        let squares = self.0.values().map(|grad| {
-            if on_cpu(grad) {
-                sum_of_squares(&host_values(grad.clone()))
-            } else {
-                f64::from(grad.clone().square().sum().into_scalar::<f32>())
-            }
-        });
-        squares.sum::<f64>().sqrt()
+        self.0.values().map(square_sum).sum::<f64>().sqrt()
+    }
+}
+
+fn square_sum(grad: &Tensor<1>) -> f64 {
+    if on_cpu(grad) {
+        sum_of_squares(&host_values(grad.clone()))
+    } else {
+        f64::from(grad.clone().square().sum().into_scalar::<f32>())
     }
 }
 

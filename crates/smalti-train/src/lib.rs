@@ -17,6 +17,7 @@ pub mod evaluation;
 pub mod generator;
 pub mod gradients;
 pub mod journal;
+pub mod learner;
 pub mod loss;
 pub mod model_dir;
 pub mod observer;

@@ -34,22 +34,50 @@ impl ReconstructionLoss {
     }
 }
 
-/// Σ weight · loss, and every loss's value for the journal.
+/// Σ weight · loss, where there is a loss.
 ///
 /// # Errors
-/// When the names of the weights are not exactly the names of the losses.
+/// When a loss has no weight.
 pub fn weigh(
-    losses: Vec<NamedLoss>,
+    losses: &[NamedLoss],
     weights: &BTreeMap<String, f64>,
-) -> Result<(Tensor<1>, Vec<NamedLoss>), TrainError> {
-    let produced: Vec<&str> = losses.iter().map(|(name, _)| *name).collect();
-    TrainError::unless_empty(name_problems(&produced, weights))?;
-    let total = losses
-        .iter()
-        .map(|(name, loss)| loss.clone().mul_scalar(weights[*name]))
-        .reduce(|a, b| a + b)
-        .expect("a model produces a loss");
-    Ok((total, losses))
+) -> Result<Option<Tensor<1>>, TrainError> {
+    let mut total: Option<Tensor<1>> = None;
+    for (name, loss) in losses {
+        let weight = weight_of(name, weights)?;
+        let loss = loss.clone().mul_scalar(weight);
+        total = Some(match total {
+            Some(total) => total + loss,
+            None => loss,
+        });
+    }
+    Ok(total)
+}
+
+/// The weight of a loss.
+///
+/// # Errors
+/// When it has none.
+pub(crate) fn weight_of(name: &str, weights: &BTreeMap<String, f64>) -> Result<f64, TrainError> {
+    weights
+        .get(name)
+        .copied()
+        .ok_or_else(|| TrainError::Config(vec![without_weight(name)]))
+}
+
+/// Refuses weights whose names are not exactly those of the losses that a model produces.
+///
+/// # Errors
+/// Lists every name that only one of the two has.
+pub(crate) fn require_names(
+    produced: &[&str],
+    weights: &BTreeMap<String, f64>,
+) -> Result<(), TrainError> {
+    TrainError::unless_empty(name_problems(produced, weights))
+}
+
+fn without_weight(name: &str) -> String {
+    format!("losses: {name} has no weight; give it one, 0 to only watch it")
 }
 
 /// Losses without a weight and weights without a loss.
@@ -66,7 +94,7 @@ pub(crate) fn name_problems(produced: &[&str], weights: &BTreeMap<String, f64>) 
     let unweighted = produced
         .iter()
         .filter(|name| !weights.contains_key(**name))
-        .map(|name| format!("losses: {name} has no weight; give it one, 0 to only watch it"));
+        .map(|name| without_weight(name));
     idle.chain(unweighted).collect()
 }
 
@@ -82,14 +110,15 @@ mod tests {
     #[test]
     fn the_sum_is_weighted_by_name() {
         let weights = BTreeMap::from([("a".to_owned(), 2.0), ("b".to_owned(), 0.5)]);
-        let (total, _) = weigh(vec![("b", loss(4.0)), ("a", loss(3.0))], &weights).unwrap();
-        assert_eq!(total.into_scalar::<f32>(), 8.0);
+        let total = weigh(&[("b", loss(4.0)), ("a", loss(3.0))], &weights).unwrap();
+        assert_eq!(total.unwrap().into_scalar::<f32>(), 8.0);
+        assert!(weigh(&[], &weights).unwrap().is_none());
     }
 
     #[test]
     fn names_must_be_the_same() {
         let weights = BTreeMap::from([("a".to_owned(), 2.0), ("perceptual".to_owned(), 1.0)]);
-        let message = weigh(vec![("a", loss(1.0)), ("b", loss(1.0))], &weights)
+        let message = require_names(&["a", "b"], &weights)
             .unwrap_err()
             .to_string();
         assert!(

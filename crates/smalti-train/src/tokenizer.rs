@@ -5,25 +5,26 @@
 //! `reconstruction` and the quantizer's own; a further loss is one more entry of the list
 //! that `TokenizerStage::losses` gives to [`weigh`].
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use smalti_data::{Batch, BatchConfig, Batches, Dataset, Image, ImageSource, Visits};
 use smalti_models::autoencoder::{Autoencoder, Reconstruction};
+use smalti_nn::state::Weights;
 use smalti_nn::{Init, Noise};
 use smalti_quantize::{Divergence, NamedLoss, QuantizeError, UpdateReport};
 
-use crate::checkpoint::Learner;
 use crate::config::TokenizerRun;
 use crate::error::TrainError;
 use crate::evaluation::{Evaluation, evaluate, reconstructions};
 use crate::gradients::Gradients;
 use crate::journal::Measures;
-use crate::loss::weigh;
+use crate::learner::Learner;
+use crate::loss::{require_names, weigh};
 use crate::observer::{Observer, Silent};
 use crate::samples::save_grid;
-use crate::trainer::{Progress, Stage, StepSums, on_pool, read_losses};
+use crate::trainer::{Stage, StepSums, on_pool, read_losses};
 
 /// The kind that checkpoints of this stage carry.
 pub const KIND: &str = "tokenizer";
@@ -147,7 +148,9 @@ impl TokenizerStage {
             .reconstruct_and_update(images.clone(), noise);
         let (result, report) = result.map_err(|error| diverged(error, step))?;
         let losses = self.losses(images, result);
-        let (total, losses) = weigh(losses, &self.config.losses)?;
+        let names: Vec<&str> = losses.iter().map(|(name, _)| *name).collect();
+        require_names(&names, &self.config.losses)?;
+        let total = weigh(&losses, &self.config.losses)?.expect("images are compared");
         let measures = read_losses(&losses, step)?;
         let share = total.div_scalar(self.config.training.accumulate as f64);
         let graph = share.backward();
@@ -213,13 +216,17 @@ impl Stage for TokenizerStage {
         Ok(measures)
     }
 
-    fn save(&self, folder: &Path, progress: &Progress, keep: usize) -> Result<PathBuf, TrainError> {
-        self.learner.save(folder, KIND, progress, keep)
+    fn kind(&self) -> &'static str {
+        KIND
     }
 
-    fn restore(&mut self, path: &Path) -> Result<Progress, TrainError> {
+    fn weights(&self) -> Weights {
+        self.learner.weights()
+    }
+
+    fn restore(&mut self, weights: Weights, steps: u64, path: &Path) -> Result<(), TrainError> {
         self.batches = None;
-        self.learner.restore(path, KIND, &self.device)
+        self.learner.restore(weights, steps, path, &self.device)
     }
 }
 

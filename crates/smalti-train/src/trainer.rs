@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use smalti_nn::state::Weights;
 use smalti_quantize::NamedLoss;
 
-use crate::checkpoint::{self, Learner};
+use crate::checkpoint;
 use crate::config::{RunConfig, TrainingConfig};
 use crate::error::TrainError;
 use crate::gradients::Gradients;
 use crate::journal::{Journal, Measures};
+use crate::learner::Learner;
 use crate::observer::Observer;
 
 /// What a stage of training can do.
@@ -35,17 +37,18 @@ pub trait Stage {
         observer: &mut dyn Observer,
     ) -> Result<Measures, TrainError>;
 
-    /// Writes a checkpoint and returns its path.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    fn save(&self, folder: &Path, progress: &Progress, keep: usize) -> Result<PathBuf, TrainError>;
+    /// The kind of run that its checkpoints carry.
+    fn kind(&self) -> &'static str;
 
-    /// Takes over a checkpoint and returns how far the run had come.
+    /// Everything that a checkpoint keeps.
+    fn weights(&self) -> Weights;
+
+    /// Takes over what [`weights`](Self::weights) gave after `steps` steps; `path` is the checkpoint
+    /// they are from.
     ///
     /// # Errors
-    /// When it does not fit.
-    fn restore(&mut self, path: &Path) -> Result<Progress, TrainError>;
+    /// When they do not fit.
+    fn restore(&mut self, weights: Weights, steps: u64, path: &Path) -> Result<(), TrainError>;
 }
 
 /// Where a run keeps its files.
@@ -120,7 +123,7 @@ pub fn drive(
     observer.advance(progress.step, "");
     while progress.step < plan.steps {
         if observer.stop_requested() {
-            let checkpoint = stage.save(&folder.checkpoints(), &progress, plan.keep_checkpoints)?;
+            let checkpoint = save(stage, plan, folder, &progress)?;
             observer.end();
             return Ok(Finish::Stopped {
                 step: progress.step,
@@ -162,9 +165,25 @@ fn look(
         journal.write(step, "eval", &measures)?;
     }
     if last || step.is_multiple_of(plan.checkpoint_every) {
-        stage.save(&folder.checkpoints(), progress, plan.keep_checkpoints)?;
+        save(stage, plan, folder, progress)?;
     }
     Ok(())
+}
+
+/// Writes a checkpoint.
+fn save(
+    stage: &dyn Stage,
+    plan: &TrainingConfig,
+    folder: &RunFolder,
+    progress: &Progress,
+) -> Result<PathBuf, TrainError> {
+    checkpoint::write(
+        &folder.checkpoints(),
+        stage.kind(),
+        progress,
+        &stage.weights(),
+        plan.keep_checkpoints,
+    )
 }
 
 fn resume(
@@ -174,7 +193,8 @@ fn resume(
 ) -> Result<Progress, TrainError> {
     match checkpoint::list(&folder.checkpoints())?.pop() {
         Some((_, path)) => {
-            let progress = stage.restore(&path)?;
+            let (progress, weights) = checkpoint::read(&path, stage.kind())?;
+            stage.restore(weights, progress.step, &path)?;
             observer.note(&format!(
                 "resuming after step {} from {}",
                 progress.step,
@@ -195,55 +215,69 @@ pub struct Progress {
     pub window: Window,
 }
 
-/// Sums of measures, for their mean: those since the last line of the journal.
+/// Sums of measures, for their mean: those since the last line of the journal. A measure that not
+/// every step has (a loss that joins later) is averaged over the steps that have it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Window {
-    sums: Measures,
+    sums: Vec<Sum>,
+}
+
+/// Of one measure.
+#[derive(Clone, Debug, PartialEq)]
+struct Sum {
+    name: String,
+    sum: f64,
     count: u64,
 }
 
 impl Window {
     fn add(&mut self, measures: Measures) {
-        if self.sums.is_empty() {
-            self.sums = measures;
-        } else {
-            for ((_, sum), (_, value)) in self.sums.iter_mut().zip(measures) {
-                *sum += value;
+        for (name, value) in measures {
+            match self.sums.iter_mut().find(|sum| sum.name == name) {
+                Some(sum) => {
+                    sum.sum += value;
+                    sum.count += 1;
+                }
+                None => self.sums.push(Sum {
+                    name,
+                    sum: value,
+                    count: 1,
+                }),
             }
         }
-        self.count += 1;
     }
 
     /// As text, every number with all its bits.
     pub(crate) fn to_text(&self) -> String {
-        let sums: Vec<(&str, u64)> = self
+        let sums: Vec<(&str, u64, u64)> = self
             .sums
             .iter()
-            .map(|(name, sum)| (name.as_str(), sum.to_bits()))
+            .map(|sum| (sum.name.as_str(), sum.sum.to_bits(), sum.count))
             .collect();
-        serde_json::json!({"count": self.count, "sums": sums}).to_string()
+        serde_json::json!({ "sums": sums }).to_string()
     }
 
     /// What [`to_text`](Self::to_text) wrote.
     pub(crate) fn from_text(text: &str) -> Option<Self> {
         #[derive(serde::Deserialize)]
         struct Stored {
-            count: u64,
-            sums: Vec<(String, u64)>,
+            sums: Vec<(String, u64, u64)>,
         }
-        let Stored { count, sums } = serde_json::from_str(text).ok()?;
-        let sums = sums
-            .into_iter()
-            .map(|(name, bits)| (name, f64::from_bits(bits)))
-            .collect();
-        Some(Self { sums, count })
+        let Stored { sums } = serde_json::from_str(text).ok()?;
+        let sums = sums.into_iter().map(|(name, bits, count)| Sum {
+            name,
+            sum: f64::from_bits(bits),
+            count,
+        });
+        Some(Self {
+            sums: sums.collect(),
+        })
     }
 
     fn take(&mut self) -> Measures {
-        let count = std::mem::take(&mut self.count) as f64;
         std::mem::take(&mut self.sums)
             .into_iter()
-            .map(|(name, sum)| (name, sum / count))
+            .map(|sum| (sum.name, sum.sum / sum.count as f64))
             .collect()
     }
 }
@@ -366,6 +400,15 @@ mod tests {
         assert_eq!(Window::from_text(&window.to_text()), Some(window.clone()));
         assert_eq!(window.take()[0].1, (0.1 + 1.0 / 3.0 + 1e-300) / 3.0);
         assert_eq!(window, Window::default());
-        assert_eq!(Window::from_text("{\"count\": 1"), None);
+        assert_eq!(Window::from_text("{\"sums\": 1"), None);
+    }
+
+    #[test]
+    fn a_measure_that_joins_later_is_averaged_over_its_own_steps() {
+        let mut window = Window::default();
+        window.add(vec![("loss".into(), 1.0)]);
+        window.add(vec![("loss".into(), 3.0), ("adversarial".into(), 5.0)]);
+        let means = window.take();
+        assert_eq!(means, [("loss".into(), 2.0), ("adversarial".into(), 5.0)]);
     }
 }

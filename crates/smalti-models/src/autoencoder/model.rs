@@ -20,6 +20,9 @@ use smalti_quantize::{
 
 use super::{AutoencoderConfig, Decoder, Encoder, InvalidAutoencoder};
 
+/// The name of the last layer's weight, by whose gradients losses on images are balanced.
+pub const LAST_LAYER: &str = "decoder.conv_out.weight";
+
 /// Images to codes and back.
 #[derive(Module, Debug)]
 pub struct Autoencoder {
@@ -30,6 +33,17 @@ pub struct Autoencoder {
     decoder: Decoder,
     #[module(skip)]
     config: AutoencoderConfig,
+}
+
+/// A training pass up to the decoder's last layer.
+#[derive(Debug)]
+pub struct Pass {
+    /// What the last layer sees: the input of [`Autoencoder::finish`].
+    pub hidden: Tensor<4>,
+    /// The codes between.
+    pub codes: Codes,
+    /// The quantizer's losses, unweighted.
+    pub losses: Vec<NamedLoss>,
 }
 
 /// What a training step sees of the autoencoder.
@@ -126,16 +140,22 @@ impl Autoencoder {
     /// The decoder's view of quantized latents, never clamped: the inverse direction of
     /// [`latents`](Self::latents).
     pub fn images(&self, quantized: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
+        self.decoder.last_layer(self.hidden(quantized, noise))
+    }
+
+    /// What the decoder's last layer sees.
+    fn hidden(&self, quantized: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
         let latents = match &self.post_quant_conv {
             Some(projection) => projection.forward(quantized),
             None => quantized,
         };
-        self.decoder.forward(latents, noise)
+        self.decoder.hidden(latents, noise)
     }
 
-    /// [`images`](Self::images), clamped where the configuration says so.
-    fn reconstruction(&self, quantized: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
-        let images = self.images(quantized, noise);
+    /// The decoder's last layer, then the clamp where the configuration asks for it: reconstructions of
+    /// what [`pass_and_update`](Self::pass_and_update) leaves.
+    pub fn finish(&self, hidden: Tensor<4>) -> Tensor<4> {
+        let images = self.decoder.last_layer(hidden);
         if self.config.clamp {
             images.clamp(-1.0, 1.0)
         } else {
@@ -172,7 +192,28 @@ impl Autoencoder {
     /// # Errors
     /// When the codes are not of this quantizer.
     pub fn decode(&self, codes: &Codes) -> Result<Tensor<4>, QuantizeError> {
-        Ok(self.reconstruction(self.quantizer.decode(codes)?, None))
+        Ok(self.finish(self.hidden(self.quantizer.decode(codes)?, None)))
+    }
+
+    /// One pass of training, in which the codebook learns, up to the decoder's last layer. Whoever
+    /// weighs losses by their gradients there goes on with [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode); the codebook has not changed then.
+    pub fn pass_and_update(
+        &mut self,
+        images: Tensor<4>,
+        noise: &mut Noise,
+    ) -> Result<(Pass, UpdateReport), QuantizeError> {
+        self.check(&images)?;
+        let latents = self.latents(images, Some(noise));
+        let (quantized, report) = self.quantizer.quantize_and_update(latents, noise)?;
+        let pass = Pass {
+            hidden: self.hidden(quantized.quantized, Some(noise)),
+            codes: quantized.codes,
+            losses: quantized.losses,
+        };
+        Ok((pass, report))
     }
 
     /// One pass of training: reconstructs, and lets the codebook learn.
@@ -184,18 +225,13 @@ impl Autoencoder {
         images: Tensor<4>,
         noise: &mut Noise,
     ) -> Result<(Reconstruction, UpdateReport), QuantizeError> {
-        self.check(&images)?;
-        let latents = self.latents(images, Some(noise));
-        let (quantized, report) = self.quantizer.quantize_and_update(latents, noise)?;
-        let images = self.reconstruction(quantized.quantized, Some(noise));
-        Ok((
-            Reconstruction {
-                images,
-                codes: quantized.codes,
-                losses: quantized.losses,
-            },
-            report,
-        ))
+        let (pass, report) = self.pass_and_update(images, noise)?;
+        let reconstruction = Reconstruction {
+            images: self.finish(pass.hidden),
+            codes: pass.codes,
+            losses: pass.losses,
+        };
+        Ok((reconstruction, report))
     }
 
     /// Reconstructs with everything as it is, without dropout, through the quantizer's training path:
@@ -211,9 +247,8 @@ impl Autoencoder {
     ) -> Result<Reconstruction, QuantizeError> {
         self.check(&images)?;
         let quantized = self.quantizer.quantize(self.latents(images, None), noise)?;
-        let images = self.reconstruction(quantized.quantized, None);
         Ok(Reconstruction {
-            images,
+            images: self.finish(self.hidden(quantized.quantized, None)),
             codes: quantized.codes,
             losses: quantized.losses,
         })

@@ -68,12 +68,20 @@ impl Decoder {
         }
     }
 
-    /// `[batch, z_channels, height, width]` to images, nominally in [−1, 1]; noise only while
-    /// training.
-    pub fn forward(&self, latents: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
+    /// `[batch, z_channels, height, width]` to what the last layer sees, in the layout that this layer
+    /// wants; noise only while training.
+    pub fn hidden(&self, latents: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
         match self {
-            Self::Convolutional(decoder) => decoder.forward(latents, noise),
-            Self::Vit(decoder) => decoder.forward(latents, noise),
+            Self::Convolutional(decoder) => decoder.hidden(latents, noise),
+            Self::Vit(decoder) => decoder.hidden(latents, noise),
+        }
+    }
+
+    /// The output of [`hidden`](Self::hidden) to images, nominally in [−1, 1].
+    pub fn last_layer(&self, hidden: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::Convolutional(decoder) => decoder.last_layer(hidden),
+            Self::Vit(decoder) => decoder.last_layer(hidden),
         }
     }
 }

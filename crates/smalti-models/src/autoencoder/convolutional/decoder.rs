@@ -72,8 +72,9 @@ impl ConvolutionalDecoder {
         self.conv_out.weight.val().device()
     }
 
-    /// Images, nominally in [−1, 1]; noise only while training.
-    pub fn forward(&self, latents: Tensor<4>, mut noise: Option<&mut Noise>) -> Tensor<4> {
+    /// What the last layer sees, `[batch, channels, height · factor, width · factor]`; noise only while
+    /// training.
+    pub fn hidden(&self, latents: Tensor<4>, mut noise: Option<&mut Noise>) -> Tensor<4> {
         let mut hidden = self
             .mid
             .forward(self.conv_in.forward(latents), noise.as_deref_mut());
@@ -83,6 +84,11 @@ impl ConvolutionalDecoder {
                 hidden = upsample.forward(hidden);
             }
         }
-        self.conv_out.forward(self.norm_out.forward_silu(hidden))
+        self.norm_out.forward_silu(hidden)
+    }
+
+    /// Images, nominally in [−1, 1].
+    pub fn last_layer(&self, hidden: Tensor<4>) -> Tensor<4> {
+        self.conv_out.forward(hidden)
     }
 }

@@ -58,9 +58,9 @@ impl VitDecoder {
         self.conv_out.weight.val().device()
     }
 
-    /// Images, nominally in [−1, 1]; noise only while training.
-    pub fn forward(&self, latents: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
-        let [_, _, rows, columns] = latents.dims();
+    /// What the last layer sees, `[batch, rows, columns, output_width]`; noise only while training.
+    pub fn hidden(&self, latents: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
+        let [batch, _, rows, columns] = latents.dims();
         let grid = [rows, columns];
         let places = positions(self.positional_embedding.val(), self.grid, grid);
         let embedded = self.post_quant_embed.forward(from_map(latents));
@@ -69,7 +69,19 @@ impl VitDecoder {
             .ln_post
             .forward(self.transformer.forward(hidden, noise));
         let [ffn] = &self.ffn;
-        let patches = self.conv_out.forward(ffn.forward(hidden).tanh());
-        from_patches(patches, grid, self.patch_size)
+        let hidden = ffn.forward(hidden).tanh();
+        let [_, _, width] = hidden.dims();
+        hidden.reshape([batch, rows, columns, width])
+    }
+
+    /// Images, nominally in [−1, 1].
+    pub fn last_layer(&self, hidden: Tensor<4>) -> Tensor<4> {
+        let [batch, rows, columns, width] = hidden.dims();
+        let hidden = hidden.reshape([batch, rows * columns, width]);
+        from_patches(
+            self.conv_out.forward(hidden),
+            [rows, columns],
+            self.patch_size,
+        )
     }
 }
