@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use smalti_nn::{Init, Noise};
 
 use crate::{
-    BsqConfig, BsqQuantizer, CodeSpec, Codes, FsqConfig, FsqQuantizer, GaussianConfig,
-    GaussianQuantizer, GroupedConfig, GroupedQuantizer, IbqConfig, IbqQuantizer, Learn, LfqConfig,
-    LfqQuantizer, QuantizeError, Quantized, Quantizer, ResidualConfig, ResidualQuantizer,
-    SimVqConfig, SimVqQuantizer, StackedConfig, StackedQuantizer, TokenBridgeConfig,
-    TokenBridgeQuantizer, UpdateReport, VectorConfig, VectorQuantizer,
+    BsqConfig, BsqQuantizer, CodeSpec, Codes, FactorizedConfig, FactorizedQuantizer, FsqConfig,
+    FsqQuantizer, GaussianConfig, GaussianQuantizer, GroupedConfig, GroupedQuantizer, IbqConfig,
+    IbqQuantizer, Learn, LfqConfig, LfqQuantizer, QuantizeError, Quantized, Quantizer,
+    ResidualConfig, ResidualQuantizer, SimVqConfig, SimVqQuantizer, StackedConfig,
+    StackedQuantizer, TokenBridgeConfig, TokenBridgeQuantizer, UpdateReport, VectorConfig,
+    VectorQuantizer,
 };
 
 /// One value for all depths, or one for each.
@@ -99,6 +100,8 @@ pub enum QuantizerConfig {
     SimVq(SimVqConfig),
     /// One code of a table whose every code has a gradient.
     Ibq(IbqConfig),
+    /// One code in each of several codebooks of unit vectors, for branches that differ.
+    Factorized(FactorizedConfig),
     /// Any of these for each group of channels.
     Grouped(GroupedConfig),
     /// Any of these several times over, each on what the ones before left over.
@@ -123,6 +126,7 @@ impl QuantizerConfig {
             Self::Bsq(config) => config.validate(),
             Self::SimVq(config) => config.validate(),
             Self::Ibq(config) => config.validate(),
+            Self::Factorized(config) => config.validate(),
             Self::Grouped(config) => config.validate(),
             Self::Stacked(config) => config.validate(),
             Self::Gaussian(config) => config.validate(),
@@ -143,6 +147,7 @@ impl QuantizerConfig {
             Self::Bsq(config) => AnyQuantizer::Bsq(config.build()?),
             Self::SimVq(config) => AnyQuantizer::SimVq(config.build(init)?),
             Self::Ibq(config) => AnyQuantizer::Ibq(config.build(init)?),
+            Self::Factorized(config) => AnyQuantizer::Factorized(config.build(init)?),
             Self::Grouped(config) => AnyQuantizer::Grouped(config.build(init)?),
             Self::Stacked(config) => AnyQuantizer::Stacked(config.build(init)?),
             Self::Gaussian(config) => AnyQuantizer::Gaussian(config.build(init)?),
@@ -158,6 +163,18 @@ impl QuantizerConfig {
         }
     }
 
+    /// How many runs of neighbouring channels are quantized independently of each other: what
+    /// branches of a network can end in.
+    pub fn branches(&self) -> usize {
+        match self {
+            Self::Factorized(config) => config.depth,
+            Self::Grouped(config) if config.layout == crate::grouped::Layout::Contiguous => {
+                config.groups
+            }
+            _ => 1,
+        }
+    }
+
     /// Channels of what [`Quantizer::encode`] takes.
     pub fn latent_channels(&self) -> usize {
         match self {
@@ -168,6 +185,7 @@ impl QuantizerConfig {
             Self::Bsq(config) => config.channels(),
             Self::SimVq(config) => config.code_dim,
             Self::Ibq(config) => config.code_dim,
+            Self::Factorized(config) => config.channels(),
             Self::Grouped(config) => config.channels(),
             Self::Stacked(config) => config.stage.latent_channels(),
             Self::Gaussian(config) => 2 * config.channels,
@@ -203,6 +221,8 @@ pub enum AnyQuantizer {
     SimVq(SimVqQuantizer),
     /// One code of a table whose every code has a gradient.
     Ibq(IbqQuantizer),
+    /// One code in each of several codebooks of unit vectors.
+    Factorized(FactorizedQuantizer),
     /// Any of these for each group of channels.
     Grouped(GroupedQuantizer),
     /// Any of these several times over.
@@ -224,6 +244,7 @@ macro_rules! each {
             AnyQuantizer::Bsq($quantizer) => $call,
             AnyQuantizer::SimVq($quantizer) => $call,
             AnyQuantizer::Ibq($quantizer) => $call,
+            AnyQuantizer::Factorized($quantizer) => $call,
             AnyQuantizer::Grouped($quantizer) => $call,
             AnyQuantizer::Stacked($quantizer) => $call,
             AnyQuantizer::Gaussian($quantizer) => $call,
@@ -247,6 +268,7 @@ impl AnyQuantizer {
             Self::Fsq(_)
             | Self::Lfq(_)
             | Self::Bsq(_)
+            | Self::Factorized(_)
             | Self::Grouped(_)
             | Self::TokenBridge(_) => None,
         }
@@ -257,6 +279,14 @@ impl AnyQuantizer {
         match self {
             Self::Residual(quantizer) => quantizer.config().shared,
             _ => self.spec().depth() == 1,
+        }
+    }
+
+    /// The factorized quantizer, where it is one.
+    pub fn as_factorized(&self) -> Option<&FactorizedQuantizer> {
+        match self {
+            Self::Factorized(quantizer) => Some(quantizer),
+            _ => None,
         }
     }
 
@@ -301,8 +331,9 @@ impl Learn for AnyQuantizer {
 mod tests {
     use super::*;
     use crate::{
-        Centres, Constraint, FixedFactorConfig, Generator, Layout, Learning, Metric, Normalization,
-        Range, Revival, Rule, Start, TargetConfig, TrainingValue, UpdateOrder,
+        Centres, Constraint, DistanceEntropies, FixedFactorConfig, Generator, Layout, Learning,
+        Metric, Normalization, Range, Revival, Rule, Start, TargetConfig, TrainingValue,
+        UpdateOrder,
     };
     use burn::tensor::Device;
 
@@ -445,6 +476,7 @@ mod tests {
                 "bsq",
                 "sim_vq",
                 "ibq",
+                "factorized",
                 "grouped",
                 "stacked",
                 "gaussian",
@@ -547,6 +579,10 @@ mod tests {
             QuantizerConfig::Bsq(BsqConfig::new(4, 1)),
             QuantizerConfig::SimVq(SimVqConfig::new(8, 4)),
             QuantizerConfig::Ibq(IbqConfig::new(8, 4)),
+            QuantizerConfig::Factorized(FactorizedConfig {
+                entropies: Some(DistanceEntropies::default()),
+                ..FactorizedConfig::new(8, 2, 2)
+            }),
             QuantizerConfig::Grouped(GroupedConfig::new(
                 2,
                 QuantizerConfig::Vector(VectorConfig::new(8, 2)),
@@ -610,6 +646,10 @@ mod tests {
             }
             let is_residual = matches!(config, QuantizerConfig::Residual(_));
             assert_eq!(quantizer.as_residual().is_some(), is_residual);
+            let is_factorized = matches!(config, QuantizerConfig::Factorized(_));
+            assert_eq!(quantizer.as_factorized().is_some(), is_factorized);
+            let parts = matches!(config, QuantizerConfig::Grouped(_)) || is_factorized;
+            assert_eq!(config.branches(), if parts { 2 } else { 1 });
         }
     }
 }

@@ -110,6 +110,11 @@ impl GroupedQuantizer {
         &self.config
     }
 
+    /// One quantizer for all groups, or one for each.
+    pub(crate) fn parts(&self) -> &[AnyQuantizer] {
+        &self.parts
+    }
+
     /// What each part quantizes: its groups lie one after the other within an image's place in the
     /// batch, `[batch · groups / parts, c, height, width]`.
     fn split(&self, latents: Tensor<4>) -> Result<Vec<Tensor<4>>, QuantizeError> {

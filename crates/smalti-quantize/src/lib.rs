@@ -13,6 +13,7 @@ pub mod constraint;
 pub mod digits;
 pub mod entropy;
 pub mod estimator;
+pub mod factorized;
 pub mod folding;
 pub mod fsq;
 pub mod gaussian;
@@ -44,8 +45,9 @@ pub use constraint::{
     FixedFactorConfig, TargetConfig,
 };
 pub use digits::Significance;
-pub use entropy::{Logarithm, Logarithms};
+pub use entropy::{DistanceEntropies, Logarithm, Logarithms};
 pub use estimator::Estimator;
+pub use factorized::{Correlation, FactorizedConfig, FactorizedQuantizer, correlations};
 pub use fsq::{Bound, FsqConfig, FsqQuantizer};
 pub use gaussian::{
     GaussianConfig, GaussianQuantizer, Generator, Layout, Normalization, TrainingValue,

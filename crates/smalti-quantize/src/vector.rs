@@ -7,6 +7,10 @@
 //! the quantized value is the scaled code (Yu et al., ICLR 2022); losses compare the scaled
 //! vectors.
 //!
+//! With `entropies` there are `sample_entropy` and `unused_entropy` as well, of the soft choice by
+//! distance ([`DistanceEntropies`]): the quantizer of LlamaGen (Sun et al. 2024, arXiv 2406.06525), whose
+//! codebook is `metric = "cosine"`, `rule = "gradient"`.
+//!
 //! [`Estimator::Rotation`] turns the value's gradient instead of passing it straight through.
 //!
 //! Shapes: latents `[batch, code_dim, height, width]`, codes `[batch, 1, height, width]`. State:
@@ -26,8 +30,8 @@ use crate::learning::check_learnable;
 use crate::quantizer::{check_channels, check_codes};
 use crate::rows::{beside, from_rows, to_rows, unit_rows};
 use crate::{
-    CodeSpec, Codebook, Codes, Estimator, Learn, Learning, QuantizeError, Quantized, Quantizer,
-    UpdateReport,
+    CodeSpec, Codebook, Codes, DistanceEntropies, Estimator, Learn, Learning, QuantizeError,
+    Quantized, Quantizer, UpdateReport,
 };
 
 /// What nearest means.
@@ -67,6 +71,9 @@ pub struct VectorConfig {
     /// How the value's gradient gets past the choice of a code.
     #[serde(default)]
     pub estimator: Estimator,
+    /// The entropies of the soft choice as two more losses, where they are wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entropies: Option<DistanceEntropies>,
     /// Moving averages, revival and start. With the rule `gradient` the averages only watch which
     /// codes are dead.
     #[serde(default)]
@@ -90,6 +97,7 @@ impl VectorConfig {
             metric: Metric::Euclidean,
             rule: Rule::Ema,
             estimator: Estimator::StraightThrough,
+            entropies: None,
             learning: Learning::default(),
         }
     }
@@ -104,6 +112,7 @@ impl VectorConfig {
         if self.code_dim == 0 {
             problems.push("code_dim must be at least 1, got 0".into());
         }
+        problems.extend(self.entropies.iter().flat_map(DistanceEntropies::problems));
         InvalidQuantizer::unless_empty(problems)
     }
 
@@ -140,6 +149,12 @@ impl VectorQuantizer {
         self.scaled(self.codebook.table())
     }
 
+    /// The codes as they are stored.
+    #[cfg(test)]
+    pub(crate) fn codebook(&self) -> &Codebook {
+        &self.codebook
+    }
+
     fn scaled(&self, rows: Tensor<2>) -> Tensor<2> {
         match self.config.metric {
             Metric::Euclidean => rows,
@@ -160,6 +175,10 @@ impl VectorQuantizer {
     fn finish(&self, latents: Tensor<4>, grid: [usize; 3]) -> Result<Quantized, QuantizeError> {
         let rows = self.scaled(to_rows(latents));
         self.config.estimator.check(&rows)?;
+        if self.config.entropies.is_some() {
+            // Distances that overflow have no softmax, and no rows no mean.
+            check_learnable(&host_values(rows.clone().inner()))?;
+        }
         let ids = self.nearest(rows.clone())?;
         let codes = beside(self.scaled(self.codebook.lookup(ids.clone())), &rows);
         let mut losses = vec![(
@@ -171,6 +190,9 @@ impl VectorQuantizer {
                 "codebook",
                 (rows.clone().detach() - codes.clone()).square().mean(),
             ));
+        }
+        if let Some(entropies) = &self.config.entropies {
+            losses.extend(entropies.of(rows.clone(), beside(self.table(), &rows)));
         }
         Ok(Quantized {
             quantized: from_rows(self.config.estimator.pass(rows, codes), grid),

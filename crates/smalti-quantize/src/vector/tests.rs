@@ -3,6 +3,8 @@ use burn::tensor::{Device, TensorData};
 use proptest::prelude::*;
 use smalti_nn::state::Weights;
 
+mod llamagen;
+
 const SHAPE: [usize; 4] = [2, 3, 4, 2];
 const COUNT: usize = 16;
 
