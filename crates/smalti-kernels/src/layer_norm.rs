@@ -175,7 +175,9 @@ impl LayerNorm<'_> {
 
 /// Registers of a slice, the last one possibly in part: `(place, whole)`.
 #[inline(always)]
-fn places<V: Lanes>(width: usize) -> impl Iterator<Item = (std::ops::Range<usize>, bool)> {
+pub(crate) fn places<V: Lanes>(
+    width: usize,
+) -> impl Iterator<Item = (std::ops::Range<usize>, bool)> {
     (0..width).step_by(V::N).map(move |start| {
         let end = (start + V::N).min(width);
         (start..end, end - start == V::N)
@@ -183,7 +185,7 @@ fn places<V: Lanes>(width: usize) -> impl Iterator<Item = (std::ops::Range<usize
 }
 
 #[inline(always)]
-fn load<V: Lanes>(values: &[f32], (place, whole): &(std::ops::Range<usize>, bool)) -> V {
+pub(crate) fn load<V: Lanes>(values: &[f32], (place, whole): &(std::ops::Range<usize>, bool)) -> V {
     let part = &values[place.clone()];
     if *whole {
         V::load(part)
@@ -193,7 +195,11 @@ fn load<V: Lanes>(values: &[f32], (place, whole): &(std::ops::Range<usize>, bool
 }
 
 #[inline(always)]
-fn store<V: Lanes>(value: V, target: &mut [f32], (place, whole): &(std::ops::Range<usize>, bool)) {
+pub(crate) fn store<V: Lanes>(
+    value: V,
+    target: &mut [f32],
+    (place, whole): &(std::ops::Range<usize>, bool),
+) {
     let part = &mut target[place.clone()];
     if *whole {
         value.store(part)

@@ -12,6 +12,7 @@ pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
 pub mod entropy;
+pub mod gated_feed_forward;
 pub mod gelu;
 pub mod group_norm;
 mod hook;
@@ -23,18 +24,22 @@ pub mod nearest;
 pub mod noise;
 pub mod resample;
 pub mod residual_block;
+pub mod rms_norm;
+pub mod rotary;
+pub mod rotary_transformer;
 pub mod spatial_attention;
 pub mod state;
 pub mod transformer;
 
 pub use attention::{
-    CausalSelfAttention, KeyValueCache, SelfAttention, cached_attention, causal_attention,
-    full_attention,
+    CausalSelfAttention, KeyValueCache, RotaryAttention, SelfAttention, cached_attention,
+    causal_attention, full_attention,
 };
 pub use conv2d::{Conv2d, Conv2dConfig, Padding, conv2d};
 pub use cross_entropy::{Targets, cross_entropy};
 pub use dropout::Dropout;
 pub use embedding::{Embedding, embedding};
+pub use gated_feed_forward::GatedFeedForward;
 pub use gelu::{Gelu, gelu};
 pub use group_norm::{GroupNorm, group_norm, group_norm_silu};
 pub use init::Init;
@@ -43,5 +48,8 @@ pub use linear::{BatchLinear, Linear, linear};
 pub use noise::Noise;
 pub use resample::{Downsample, Upsample};
 pub use residual_block::{ResidualBlock, ResidualBlockConfig};
+pub use rms_norm::{RmsNorm, rms_norm};
+pub use rotary::Rotations;
+pub use rotary_transformer::{RotaryBlock, RotaryBlockConfig};
 pub use spatial_attention::SpatialAttention;
 pub use transformer::{Transformer, TransformerCache, TransformerConfig};

@@ -34,6 +34,14 @@ impl Linear {
         }
     }
 
+    /// Weights normal with mean 0 and the given deviation, no bias.
+    pub fn unbiased(inputs: usize, outputs: usize, deviation: f32, init: &mut Init) -> Self {
+        Self {
+            weight: init.normal([outputs, inputs], deviation),
+            bias: None,
+        }
+    }
+
     /// Weights and bias uniform within ±1/√in, PyTorch's default.
     pub fn fan_in(inputs: usize, outputs: usize, init: &mut Init) -> Self {
         Self {

@@ -136,19 +136,27 @@ impl Transformer {
             .blocks
             .iter()
             .map(|block| block.attn.cache(batch, capacity, device));
-        TransformerCache {
-            layers: layers.collect(),
-        }
+        TransformerCache::new(layers.collect())
     }
 }
 
-/// The keys and values that the blocks of a [`Transformer`] have seen.
+/// The keys and values that the blocks of a stack have seen.
 #[derive(Clone, Debug)]
 pub struct TransformerCache {
     layers: Vec<KeyValueCache>,
 }
 
 impl TransformerCache {
+    /// Of the caches of a stack's layers.
+    pub(crate) fn new(layers: Vec<KeyValueCache>) -> Self {
+        Self { layers }
+    }
+
+    /// The caches of the layers.
+    pub(crate) fn layers_mut(&mut self) -> &mut [KeyValueCache] {
+        &mut self.layers
+    }
+
     /// Forgets all positions and keeps the memory.
     pub fn clear(&mut self) {
         self.layers.iter_mut().for_each(KeyValueCache::clear);
