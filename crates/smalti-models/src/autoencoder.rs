@@ -7,13 +7,23 @@ mod fields;
 mod learning_test;
 mod model;
 mod network;
+mod positions;
+mod prediction_head;
 mod presets;
 pub mod published;
+mod representation;
+mod sequence;
+mod transformer;
 mod vit;
 
 pub use config::{AutoencoderConfig, InvalidAutoencoder, NetworkConfig};
-pub use convolutional::{ConvolutionalConfig, ConvolutionalDecoder, ConvolutionalEncoder, Middle};
+pub use convolutional::{
+    AdapterConfig, BranchesConfig, ConvolutionalConfig, ConvolutionalDecoder, ConvolutionalEncoder,
+    Middle,
+};
 pub use model::{Autoencoder, LAST_LAYER, Pass, Reconstruction};
 pub use network::{Decoder, Encoder};
-pub use presets::{GaussianQuantPreset, Preset};
+pub use prediction_head::{PredictionHead, PredictionHeadConfig};
+pub use presets::{FqganPreset, GaussianQuantPreset, LlamaGenPreset, Preset};
+pub use representation::{PUBLISHED_NEGATIVES, REPRESENTATION, info_nce};
 pub use vit::{VitConfig, VitDecoder, VitEncoder};

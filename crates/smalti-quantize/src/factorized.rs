@@ -153,14 +153,43 @@ pub fn correlations(quantized: Tensor<4>, branches: usize) -> Vec<Correlation> {
     measured.collect()
 }
 
-/// The mean squared cosine of every pair of branches.
-fn squared_cosines(quantized: &Tensor<4>, branches: usize) -> Vec<([usize; 2], Tensor<1>)> {
+/// Quantized latents with zeros in the channels of all branches but one.
+///
+/// # Errors
+/// When there is no such branch.
+///
+/// # Panics
+/// When the channels cannot be dealt out to as many branches.
+pub fn only_branch(
+    quantized: Tensor<4>,
+    branches: usize,
+    branch: usize,
+) -> Result<Tensor<4>, QuantizeError> {
+    if branch >= branches {
+        return Err(QuantizeError::Depths {
+            start: branch,
+            end: branch + 1,
+            depth: branches,
+        });
+    }
+    let (width, [batch, ..]) = (width_of_branches(&quantized, branches), quantized.dims());
+    let run = [0..batch, branch * width..(branch + 1) * width];
+    let kept = quantized.clone().slice(run.clone());
+    Ok(quantized.zeros_like().slice_assign(run, kept))
+}
+
+fn width_of_branches(quantized: &Tensor<4>, branches: usize) -> usize {
     let [_, channels, _, _] = quantized.dims();
     assert!(
         branches > 0 && channels.is_multiple_of(branches),
         "{channels} channels cannot be dealt out to {branches} branches"
     );
-    let width = channels / branches;
+    channels / branches
+}
+
+/// The mean squared cosine of every pair of branches.
+fn squared_cosines(quantized: &Tensor<4>, branches: usize) -> Vec<([usize; 2], Tensor<1>)> {
+    let width = width_of_branches(quantized, branches);
     let branch = |index: usize| quantized.clone().narrow(1, index * width, width);
     let units: Vec<Tensor<2>> = (0..branches)
         .map(|index| unit_rows(to_rows(branch(index))))
@@ -200,19 +229,7 @@ impl FactorizedQuantizer {
     /// # Errors
     /// As [`Quantizer::decode`], and when there is no such branch.
     pub fn decode_branch(&self, codes: &Codes, branch: usize) -> Result<Tensor<4>, QuantizeError> {
-        if branch >= self.config.depth {
-            return Err(QuantizeError::Depths {
-                start: branch,
-                end: branch + 1,
-                depth: self.config.depth,
-            });
-        }
-        let whole = self.decode(codes)?;
-        let width = self.config.code_dim;
-        let run = branch * width..(branch + 1) * width;
-        let all = |range: std::ops::Range<usize>| [0..whole.dims()[0], range];
-        let kept = whole.clone().slice(all(run.clone()));
-        Ok(whole.zeros_like().slice_assign(all(run), kept))
+        only_branch(self.decode(codes)?, self.config.depth, branch)
     }
 
     /// How alike the branches of these codes are, for every pair.

@@ -47,7 +47,9 @@ pub use constraint::{
 pub use digits::Significance;
 pub use entropy::{DistanceEntropies, Logarithm, Logarithms};
 pub use estimator::Estimator;
-pub use factorized::{Correlation, FactorizedConfig, FactorizedQuantizer, correlations};
+pub use factorized::{
+    Correlation, FactorizedConfig, FactorizedQuantizer, correlations, only_branch,
+};
 pub use fsq::{Bound, FsqConfig, FsqQuantizer};
 pub use gaussian::{
     GaussianConfig, GaussianQuantizer, Generator, Layout, Normalization, TrainingValue,

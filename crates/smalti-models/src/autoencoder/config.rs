@@ -5,7 +5,7 @@ use smalti_nn::Init;
 use smalti_quantize::QuantizerConfig;
 
 use super::fields::Fields;
-use super::{Autoencoder, ConvolutionalConfig, VitConfig};
+use super::{Autoencoder, BranchesConfig, ConvolutionalConfig, PredictionHeadConfig, VitConfig};
 
 /// Encoder and decoder. In files `kind` says which; without it the network is convolutional.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -58,6 +58,14 @@ impl NetworkConfig {
         }
     }
 
+    /// The encoder's ends, where there is more than one kind of latents.
+    pub fn branches(&self) -> Option<&BranchesConfig> {
+        match self {
+            Self::Convolutional(config) => config.branches.as_ref(),
+            Self::Vit(_) => None,
+        }
+    }
+
     fn problems(&self) -> Vec<String> {
         match self {
             Self::Convolutional(config) => config.problems(),
@@ -82,6 +90,9 @@ pub struct AutoencoderConfig {
     pub network: NetworkConfig,
     /// What stands between them.
     pub quantizer: QuantizerConfig,
+    /// Heads that predict features of a frozen network from single branches, in training.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub representation: Vec<PredictionHeadConfig>,
 }
 
 fn yes() -> bool {
@@ -104,8 +115,12 @@ impl AutoencoderConfig {
     }
 
     /// Channels of the encoder's output: `z_channels` for each of the numbers (one, or mean and
-    /// logarithm of the variance) that the quantizer wants of a channel.
+    /// logarithm of the variance) that the quantizer wants of a channel; of an encoder that ends in
+    /// branches, the quantizer's own.
     pub(super) fn encoder_channels(&self) -> usize {
+        if self.network.branches().is_some() {
+            return self.quantizer.latent_channels();
+        }
         let (latent, quantized) = (
             self.quantizer.latent_channels(),
             self.quantizer.quantized_channels(),
@@ -129,18 +144,47 @@ impl AutoencoderConfig {
                     self.network.z_channels(),
                     self.quantizer.quantized_channels(),
                 );
-                if !self.projections && z != channels {
+                if let Some(branches) = self.network.branches() {
+                    problems.extend(self.problems_of_branches(branches));
+                } else if !self.projections && z != channels {
                     problems.push(format!(
                         "network: z_channels ({z}) must be the {channels} channels of the quantizer's vectors where projections = false"
                     ));
                 }
             }
         }
+        problems.extend(self.problems_of_heads());
         if problems.is_empty() {
             Ok(())
         } else {
             Err(InvalidAutoencoder(problems))
         }
+    }
+
+    fn problems_of_branches(&self, branches: &BranchesConfig) -> Vec<String> {
+        let (count, groups) = (branches.names.len(), self.quantizer.branches());
+        let mut problems = Vec::new();
+        if count != groups {
+            problems.push(format!(
+                "network: branches names {count}, but the quantizer has {groups}: its depth where it is factorized, its groups where they are contiguous, else 1"
+            ));
+        }
+        if !self.projections {
+            problems.push("network: branches need projections = true".into());
+        }
+        problems
+    }
+
+    fn problems_of_heads(&self) -> Vec<String> {
+        let branches = self.network.branches();
+        let known = branches.map_or(&[][..], |branches| &branches.names);
+        let heads = self.representation.iter().enumerate();
+        heads
+            .flat_map(|(i, head)| {
+                let problems = head.problems(known).into_iter();
+                problems.map(move |problem| format!("representation {}: {problem}", i + 1))
+            })
+            .collect()
     }
 
     /// The model with fresh weights.
@@ -264,6 +308,95 @@ mod tests {
             "kind = 'vit'\nresolution = 8\nz_channels = 4",
             &["missing field `patch_size`"],
         );
+    }
+
+    const BRANCHES: &str =
+        "branches = { names = ['a', 'b'], adapter = { layers = 1, heads = 2 } }\n";
+    const FACTORIZED: &str =
+        "[quantizer]\nkind = 'factorized'\ncodebook_size = 8\ncode_dim = 2\ndepth = 2\n";
+    const HEAD: &str = "[[representation]]\nbranch = 'b'\nwidth = 6\nlayers = 1\nheads = 2\n";
+
+    fn parse_factorized(network: &str, quantizer: &str, heads: &str) -> AutoencoderConfig {
+        let text = format!("[network]\n{network}\n{quantizer}\n{heads}");
+        toml::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn branches_and_heads_survive_being_written_and_read() {
+        let network = format!("{CONVOLUTIONAL}{BRANCHES}");
+        let config = parse_factorized(&network, FACTORIZED, HEAD);
+        config.validate().unwrap();
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<AutoencoderConfig>(&text).unwrap(), config);
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(
+            serde_json::from_str::<AutoencoderConfig>(&json).unwrap(),
+            config
+        );
+        refused(
+            &format!("{CONVOLUTIONAL}branches = {{ count = 2 }}"),
+            &["unknown field `count`", "names"],
+        );
+        refused(
+            &format!("kind = 'vit'\n{VIT}{BRANCHES}"),
+            &["field `branches` belongs to kind = \"convolutional\""],
+        );
+    }
+
+    #[test]
+    fn branches_must_be_those_of_the_quantizer_and_heads_must_know_theirs() {
+        let message = |network: &str, quantizer: &str, heads: &str| {
+            let config = parse_factorized(network, quantizer, heads);
+            config.validate().unwrap_err().to_string()
+        };
+        let network = format!("{CONVOLUTIONAL}{BRANCHES}");
+        for (message, parts) in [
+            (
+                message(&network, QUANTIZER, ""),
+                vec!["branches names 2, but the quantizer has 1"],
+            ),
+            (
+                message(
+                    &format!(
+                        "{CONVOLUTIONAL}branches = {{ names = ['a', 'a'], adapter = {{ layers = 0, heads = 3 }} }}"
+                    ),
+                    FACTORIZED,
+                    "",
+                ),
+                vec![
+                    "names lists \"a\" more than once",
+                    "adapter.layers must be at least 1",
+                    "adapter.heads (3) must divide the 8 channels",
+                ],
+            ),
+            (
+                message(CONVOLUTIONAL, QUANTIZER, HEAD),
+                vec!["representation 1: branch \"b\" is none of the network's: []"],
+            ),
+            (
+                message(
+                    &network,
+                    FACTORIZED,
+                    "[[representation]]\nbranch = 'c'\nwidth = 5\nlayers = 0\nheads = 2\n",
+                ),
+                vec![
+                    "representation 1: branch \"c\" is none of the network's: [\"a\", \"b\"]",
+                    "layers must be at least 1",
+                    "width (5) must be a positive multiple of heads (2)",
+                ],
+            ),
+        ] {
+            for part in parts {
+                assert!(message.contains(part), "{part:?} is not in: {message}");
+            }
+        }
+        let with_branches = parse_factorized(&network, FACTORIZED, "");
+        let without = AutoencoderConfig {
+            projections: false,
+            ..with_branches
+        };
+        let message = without.validate().unwrap_err().to_string();
+        assert!(message.contains("branches need projections"), "{message}");
     }
 
     #[test]

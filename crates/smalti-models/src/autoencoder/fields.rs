@@ -7,7 +7,7 @@
 use serde::Deserialize;
 use smalti_nn::residual_block::NORM_GROUPS;
 
-use super::{ConvolutionalConfig, NetworkConfig, VitConfig};
+use super::{BranchesConfig, ConvolutionalConfig, NetworkConfig, VitConfig};
 
 /// The kinds, as files name them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -35,6 +35,7 @@ pub(super) struct Fields {
     decoder_attention_resolutions: Option<Vec<usize>>,
     middle_attention: Option<bool>,
     norm_groups: Option<usize>,
+    branches: Option<BranchesConfig>,
     patch_size: Option<usize>,
     width: Option<usize>,
     layers: Option<usize>,
@@ -76,6 +77,7 @@ impl Fields {
             z_channels: self.z_channels,
             norm_groups: self.norm_groups.unwrap_or(NORM_GROUPS),
             dropout: self.dropout,
+            branches: self.branches,
         })
     }
 
@@ -91,6 +93,7 @@ impl Fields {
             ),
             ("decoder_attention_resolutions", attention.is_some()),
             ("middle_attention", self.middle_attention.is_some()),
+            ("branches", self.branches.is_some()),
             ("norm_groups", self.norm_groups.is_some()),
         ];
         refuse(&foreign, "convolutional", "vit")?;

@@ -1,12 +1,13 @@
 //! Small Gaussian autoencoders learn eight images by heart while the constraint holds their divergence
-//! near the bits of a code, and then show the images from codes.
+//! near the bits of a code, and then show the images from codes. A small factorized one learns them and
+//! features of theirs.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use smalti_nn::state::host_values;
 use smalti_nn::{Init, Noise};
-use smalti_quantize::QuantizerConfig;
 use smalti_quantize::constraint::{Constraint, TargetConfig};
 use smalti_quantize::gaussian::GaussianConfig;
+use smalti_quantize::{DistanceEntropies, FactorizedConfig, NamedLoss, QuantizerConfig};
 
 use super::*;
 use crate::testing::Adam;
@@ -57,6 +58,7 @@ fn config(network: NetworkConfig) -> AutoencoderConfig {
         clamp: false,
         network,
         quantizer: QuantizerConfig::Gaussian(quantizer),
+        representation: Vec::new(),
     }
 }
 
@@ -106,6 +108,7 @@ fn a_convolutional_gaussian_autoencoder_learns_eight_images() {
         z_channels: 4,
         norm_groups: 4,
         dropout: 0.0,
+        branches: None,
     };
     learns_by_heart(NetworkConfig::Convolutional(network), 4e-3, 250);
 }
@@ -124,4 +127,95 @@ fn a_gaussian_transformer_learns_eight_images() {
         dropout: 0.0,
     };
     learns_by_heart(NetworkConfig::Vit(network), 4e-3, 400);
+}
+
+fn factorized() -> AutoencoderConfig {
+    let branches = BranchesConfig {
+        names: vec!["vis".into(), "sem".into()],
+        adapter: Some(AdapterConfig {
+            layers: 1,
+            heads: 2,
+        }),
+    };
+    let network = ConvolutionalConfig {
+        resolution: SIDE,
+        channels: 16,
+        multipliers: vec![1, 2, 2],
+        blocks: 1,
+        attention_resolutions: vec![],
+        decoder_attention_resolutions: None,
+        middle_attention: false,
+        z_channels: 16,
+        norm_groups: 4,
+        dropout: 0.0,
+        branches: Some(branches),
+    };
+    let quantizer = FactorizedConfig {
+        entropies: Some(DistanceEntropies::default()),
+        ..FactorizedConfig::new(64, 4, 2)
+    };
+    let head = PredictionHeadConfig {
+        branch: "sem".into(),
+        width: 12,
+        layers: 1,
+        heads: 2,
+    };
+    AutoencoderConfig {
+        projections: true,
+        clamp: false,
+        network: NetworkConfig::Convolutional(network),
+        quantizer: QuantizerConfig::Factorized(quantizer),
+        representation: vec![head],
+    }
+}
+
+/// The published weights.
+fn weighed(losses: &[NamedLoss]) -> Tensor<1> {
+    let weight = |name: &str| match name {
+        "codebook" => 1.0,
+        "commitment" => 0.25,
+        "sample_entropy" | "unused_entropy" => 0.03,
+        "disentanglement" => 0.1,
+        other => unreachable!("an unknown loss {other}"),
+    };
+    let terms = losses
+        .iter()
+        .map(|(name, loss)| loss.clone() * weight(name));
+    terms.reduce(|a, b| a + b).expect("there are losses")
+}
+
+#[test]
+fn a_factorized_autoencoder_learns_eight_images_and_their_features() {
+    let device = Device::flex().autodiff();
+    let mut model = factorized().build(&mut Init::new(&device, 1)).unwrap();
+    let images = images(&device);
+    let features: Tensor<2> = Noise::from_seed(9).standard_normal([8, 12], &Device::flex());
+    let mut adam = Adam::new(4e-3);
+    let (mut errors, mut representations) = (Vec::new(), Vec::new());
+    for step in 0..200 {
+        let (result, _) = model
+            .reconstruct_and_update(images.clone(), &mut Noise::for_step(1, step))
+            .unwrap();
+        let error = (result.images - images.clone()).square().mean();
+        let representation = info_nce(result.predictions[0].clone(), features.clone(), None);
+        errors.push(host_values(error.clone().inner())[0]);
+        representations.push(host_values(representation.clone().inner())[0]);
+        let total = error + representation * 0.1 + weighed(&result.losses);
+        model = adam.step(model, total);
+    }
+    let codes = model.encode(images.clone()).unwrap();
+    let shown = model.decode(&codes).unwrap();
+    let of_codes = host_values((shown.inner() - images.inner()).square().mean())[0];
+    let ends = |values: &[f32]| (values[0], values[values.len() - 1]);
+    let told = format!(
+        "errors {:?}, of codes {of_codes}; representation {:?}",
+        ends(&errors),
+        ends(&representations)
+    );
+    // Chance is ln 8 = 2.08, orthogonal features would allow ln(1 + 7/e) = 1.27.
+    assert!(errors[0] > 0.15 && of_codes < 0.05, "{told}");
+    assert!(
+        representations[0] > 1.9 && ends(&representations).1 < 1.6,
+        "{told}"
+    );
 }

@@ -7,6 +7,10 @@
 //! Where the quantizer works on a distribution the latents are its moments: means, then logarithms of
 //! variances, along the channels.
 //!
+//! An encoder that ends in branches (FQGAN) has a 1×1 convolution in each of them instead of the first.
+//! Prediction heads look at single branches of the quantized latents; only the passes of training run
+//! them.
+//!
 //! Encoder and decoder are deterministic, without an output activation. Images are in [−1, 1];
 //! reconstructions are clamped to that range where the configuration says so, else only where they are
 //! shown.
@@ -16,9 +20,10 @@ use burn::tensor::{Device, Tensor};
 use smalti_nn::{Conv2d, Conv2dConfig, Init, Noise};
 use smalti_quantize::{
     AnyQuantizer, Codes, Learn, NamedLoss, QuantizeError, Quantizer, QuantizerConfig, UpdateReport,
+    only_branch,
 };
 
-use super::{AutoencoderConfig, Decoder, Encoder, InvalidAutoencoder};
+use super::{AutoencoderConfig, Decoder, Encoder, InvalidAutoencoder, PredictionHead};
 
 /// The name of the last layer's weight, by whose gradients losses on images are balanced.
 pub const LAST_LAYER: &str = "decoder.conv_out.weight";
@@ -31,6 +36,8 @@ pub struct Autoencoder {
     quantizer: AnyQuantizer,
     post_quant_conv: Option<Conv2d>,
     decoder: Decoder,
+    /// One for each entry of the configuration's `representation`.
+    heads: Vec<PredictionHead>,
     #[module(skip)]
     config: AutoencoderConfig,
 }
@@ -40,6 +47,12 @@ pub struct Autoencoder {
 pub struct Pass {
     /// What the last layer sees: the input of [`Autoencoder::finish`].
     pub hidden: Tensor<4>,
+    /// The quantized latents, with the gradient of the quantizer's estimator;
+    /// [`Autoencoder::branch_maps`] deals them out.
+    pub quantized: Tensor<4>,
+    /// What the prediction heads make of them, in the order of the configuration's `representation`,
+    /// `[batch, width]` each: the first argument of [`info_nce`](super::info_nce).
+    pub predictions: Vec<Tensor<2>>,
     /// The codes between.
     pub codes: Codes,
     /// The quantizer's losses, unweighted.
@@ -51,6 +64,11 @@ pub struct Pass {
 pub struct Reconstruction {
     /// The decoder's output, clamped where the configuration says so, `[batch, 3, height, width]`.
     pub images: Tensor<4>,
+    /// The quantized latents, with the gradient of the quantizer's estimator;
+    /// [`Autoencoder::branch_maps`] deals them out.
+    pub quantized: Tensor<4>,
+    /// What the prediction heads make of them, as in a [`Pass`].
+    pub predictions: Vec<Tensor<2>>,
     /// The codes between.
     pub codes: Codes,
     /// The quantizer's losses, unweighted.
@@ -67,12 +85,32 @@ impl Autoencoder {
         };
         Self {
             encoder: Encoder::new(network, encoder_channels, init),
-            quant_conv: projection(encoder_channels, quantizer.latent_channels(), init),
+            quant_conv: match network.branches() {
+                Some(_) => None,
+                None => projection(encoder_channels, quantizer.latent_channels(), init),
+            },
             quantizer: quantizer.build(init).expect("validated with the rest"),
             post_quant_conv: projection(quantizer.quantized_channels(), network.z_channels(), init),
             decoder: Decoder::new(network, init),
+            heads: Self::fresh_heads(config, init),
             config: config.clone(),
         }
+    }
+
+    fn fresh_heads(config: &AutoencoderConfig, init: &mut Init) -> Vec<PredictionHead> {
+        let channels = config.quantizer.quantized_channels() / config.quantizer.branches();
+        let grid = config.network.resolution() / config.network.factor();
+        let heads = config.representation.iter();
+        heads
+            .map(|head| PredictionHead::new(head, channels, grid, init))
+            .collect()
+    }
+
+    /// This model without its prediction heads, which only training needs.
+    pub fn without_prediction_heads(mut self) -> Self {
+        self.heads.clear();
+        self.config.representation.clear();
+        self
     }
 
     /// The same network around another, fresh quantizer.
@@ -195,6 +233,46 @@ impl Autoencoder {
         Ok(self.finish(self.hidden(self.quantizer.decode(codes)?, None)))
     }
 
+    /// Codes to images with zeros for all branches but one: what that branch holds by itself. Without
+    /// branches there is one, branch 0.
+    ///
+    /// # Errors
+    /// When the codes are not of this quantizer, or there is no such branch.
+    pub fn decode_branch(&self, codes: &Codes, branch: usize) -> Result<Tensor<4>, QuantizeError> {
+        let quantized = self.quantizer.decode(codes)?;
+        let kept = only_branch(quantized, self.config.quantizer.branches(), branch)?;
+        Ok(self.finish(self.hidden(kept, None)))
+    }
+
+    /// Quantized latents of each branch, `[batch, code_dim, rows, columns]`; without branches, all of
+    /// them.
+    pub fn branch_maps(&self, quantized: &Tensor<4>) -> Vec<Tensor<4>> {
+        let branches = self.config.quantizer.branches();
+        let [_, channels, _, _] = quantized.dims();
+        let width = channels / branches;
+        (0..branches)
+            .map(|branch| quantized.clone().narrow(1, branch * width, width))
+            .collect()
+    }
+
+    /// What the prediction heads make of quantized latents.
+    fn predictions(&self, quantized: &Tensor<4>) -> Vec<Tensor<2>> {
+        if self.heads.is_empty() {
+            return Vec::new();
+        }
+        let maps = self.branch_maps(quantized);
+        let branches = self.config.network.branches();
+        let branches = branches.expect("validated: heads name branches");
+        let heads = self.heads.iter().zip(&self.config.representation);
+        heads
+            .map(|(head, config)| {
+                let branch = branches.index(&config.branch);
+                let branch = branch.expect("validated: the branch is there");
+                head.forward(maps[branch].clone())
+            })
+            .collect()
+    }
+
     /// One pass of training, in which the codebook learns, up to the decoder's last layer. Whoever
     /// weighs losses by their gradients there goes on with [`finish`](Self::finish).
     ///
@@ -209,7 +287,9 @@ impl Autoencoder {
         let latents = self.latents(images, Some(noise));
         let (quantized, report) = self.quantizer.quantize_and_update(latents, noise)?;
         let pass = Pass {
-            hidden: self.hidden(quantized.quantized, Some(noise)),
+            hidden: self.hidden(quantized.quantized.clone(), Some(noise)),
+            predictions: self.predictions(&quantized.quantized),
+            quantized: quantized.quantized,
             codes: quantized.codes,
             losses: quantized.losses,
         };
@@ -228,6 +308,8 @@ impl Autoencoder {
         let (pass, report) = self.pass_and_update(images, noise)?;
         let reconstruction = Reconstruction {
             images: self.finish(pass.hidden),
+            quantized: pass.quantized,
+            predictions: pass.predictions,
             codes: pass.codes,
             losses: pass.losses,
         };
@@ -248,7 +330,9 @@ impl Autoencoder {
         self.check(&images)?;
         let quantized = self.quantizer.quantize(self.latents(images, None), noise)?;
         Ok(Reconstruction {
-            images: self.finish(self.hidden(quantized.quantized, None)),
+            images: self.finish(self.hidden(quantized.quantized.clone(), None)),
+            predictions: self.predictions(&quantized.quantized),
+            quantized: quantized.quantized,
             codes: quantized.codes,
             losses: quantized.losses,
         })

@@ -1,9 +1,17 @@
-//! The published recipes: RQ-VAE by its downsampling factor, Gaussian Quant by its network.
+//! The published recipes: RQ-VAE by its downsampling factor, Gaussian Quant by its network, LlamaGen and
+//! FQGAN by their downsampling factor and number of branches.
 
 use smalti_quantize::gaussian::GaussianConfig;
-use smalti_quantize::{Learning, QuantizerConfig, ResidualConfig};
+use smalti_quantize::{
+    DistanceEntropies, FactorizedConfig, Learning, Metric, QuantizerConfig, ResidualConfig, Rule,
+    VectorConfig,
+};
 
-use super::{AutoencoderConfig, ConvolutionalConfig, NetworkConfig, VitConfig};
+use super::published::llamagen::by_gradient;
+use super::{
+    AutoencoderConfig, BranchesConfig, ConvolutionalConfig, NetworkConfig, PredictionHeadConfig,
+    VitConfig,
+};
 
 /// A published shape of RQ-VAE for 256-pixel images: 256 latent channels, blocks of width 128 to 512,
 /// 16,384 codes shared by all depths.
@@ -39,6 +47,7 @@ impl Preset {
             z_channels: 256,
             norm_groups: 32,
             dropout: 0.0,
+            branches: None,
         };
         let quantizer = ResidualConfig {
             learning: Learning::published(),
@@ -49,6 +58,7 @@ impl Preset {
             clamp: false,
             network: NetworkConfig::Convolutional(network),
             quantizer: QuantizerConfig::Residual(quantizer),
+            representation: Vec::new(),
         }
     }
 }
@@ -80,6 +90,7 @@ impl GaussianQuantPreset {
                 z_channels: CHANNELS,
                 norm_groups: 32,
                 dropout: 0.0,
+                branches: None,
             }),
             Self::Vit => NetworkConfig::Vit(VitConfig {
                 resolution: 256,
@@ -98,6 +109,117 @@ impl GaussianQuantPreset {
             clamp: self == Self::Vit,
             network,
             quantizer: QuantizerConfig::Gaussian(GaussianConfig::new(65_536, code_dim, CHANNELS)),
+            representation: Vec::new(),
+        }
+    }
+}
+
+/// Codes of every codebook of LlamaGen and FQGAN.
+const CODES: usize = 16_384;
+/// Their width.
+const CODE_DIM: usize = 8;
+
+/// The network of LlamaGen: attention at its lowest resolution only.
+fn llamagen(multipliers: &[usize]) -> ConvolutionalConfig {
+    let resolution = 256;
+    ConvolutionalConfig {
+        resolution,
+        channels: 128,
+        multipliers: multipliers.to_vec(),
+        blocks: 2,
+        attention_resolutions: vec![resolution >> (multipliers.len() - 1)],
+        decoder_attention_resolutions: None,
+        middle_attention: true,
+        z_channels: 256,
+        norm_groups: 32,
+        dropout: 0.0,
+        branches: None,
+    }
+}
+
+const F8: [usize; 4] = [1, 2, 2, 4];
+const F16: [usize; 5] = [1, 1, 2, 2, 4];
+
+/// A published tokenizer of LlamaGen: 16,384 codes of width 8, scaled to length one and moved by the
+/// optimiser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LlamaGenPreset {
+    /// VQ-8: 32×32 code maps of 256-pixel images, 70 million parameters.
+    F8,
+    /// VQ-16: 16×16 code maps, 72 million parameters.
+    F16,
+}
+
+impl LlamaGenPreset {
+    /// The configuration.
+    pub fn config(self) -> AutoencoderConfig {
+        let network = match self {
+            Self::F8 => llamagen(&F8),
+            Self::F16 => llamagen(&F16),
+        };
+        let quantizer = VectorConfig {
+            metric: Metric::Cosine,
+            rule: Rule::Gradient,
+            learning: by_gradient(),
+            ..VectorConfig::new(CODES, CODE_DIM)
+        };
+        AutoencoderConfig {
+            projections: true,
+            clamp: false,
+            network: NetworkConfig::Convolutional(network),
+            quantizer: QuantizerConfig::Vector(quantizer),
+            representation: Vec::new(),
+        }
+    }
+}
+
+/// A published tokenizer of FQGAN for 256-pixel images, with the prediction heads of its training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FqganPreset {
+    /// Two branches, 32×32 code maps: 110 million parameters without the head.
+    DualF8,
+    /// Two branches, 16×16 code maps: 111 million parameters without the head.
+    DualF16,
+    /// Three branches, 32×32 code maps: 131 million parameters without the heads.
+    TripleF8,
+    /// Three branches, 16×16 code maps: 132 million parameters without the heads.
+    TripleF16,
+}
+
+impl FqganPreset {
+    /// The configuration. Its weights are published as 1 for `reconstruction` and `codebook`, 0.25 for
+    /// `commitment`, 0.03 for both entropies, 0.1 for `disentanglement` and 0.5 for `representation` of
+    /// each head: CLIP's ViT-L/14 of two branches; DINOv2's small one, then CLIP's ViT-B/16, of three.
+    pub fn config(self) -> AutoencoderConfig {
+        let multipliers = match self {
+            Self::DualF8 | Self::TripleF8 => &F8[..],
+            Self::DualF16 | Self::TripleF16 => &F16[..],
+        };
+        let (names, heads) = match self {
+            Self::DualF8 | Self::DualF16 => (&["vis", "sem"][..], &[("sem", 1024)][..]),
+            Self::TripleF8 | Self::TripleF16 => (
+                &["vis", "sem_mid", "sem_high"][..],
+                &[("sem_mid", 384), ("sem_high", 768)][..],
+            ),
+        };
+        let network = ConvolutionalConfig {
+            branches: Some(BranchesConfig::published(names)),
+            ..llamagen(multipliers)
+        };
+        let quantizer = FactorizedConfig {
+            entropies: Some(DistanceEntropies::default()),
+            learning: by_gradient(),
+            ..FactorizedConfig::new(CODES, CODE_DIM, names.len())
+        };
+        let heads = heads.iter();
+        AutoencoderConfig {
+            projections: true,
+            clamp: false,
+            network: NetworkConfig::Convolutional(network),
+            quantizer: QuantizerConfig::Factorized(quantizer),
+            representation: heads
+                .map(|(branch, width)| PredictionHeadConfig::published(branch, *width))
+                .collect(),
         }
     }
 }
@@ -109,6 +231,7 @@ mod tests {
     use burn::module::Module;
     use burn::tensor::Device;
     use smalti_nn::Init;
+    use smalti_quantize::Quantizer;
     use smalti_quantize::config::PerDepth;
 
     /// Parameters without the codebook, with its four arrays taken off.
@@ -129,6 +252,35 @@ mod tests {
         assert_eq!(network_parameters(Preset::F16.config(4)), 71_879_555);
         assert_eq!(network_parameters(Preset::F32.config(4)), 100_207_491);
     }
+
+    /// Parameters with the codes, and without what only watches them.
+    fn parameters(config: &AutoencoderConfig) -> usize {
+        let model = config.build(&mut Init::blank(&Device::flex())).unwrap();
+        let codes = model.quantizer().spec().depth() * CODES * CODE_DIM;
+        model.num_params() - model.quantizer().num_params() + codes
+    }
+
+    #[test]
+    fn llamagens_have_the_published_sizes() {
+        assert_eq!(parameters(&LlamaGenPreset::F16.config()), 71_883_403);
+        assert_eq!(parameters(&LlamaGenPreset::F8.config()), 70_109_835);
+    }
+
+    #[test]
+    fn fqgans_have_the_sizes_of_their_published_arrays() {
+        for (preset, all, of_heads) in [
+            (FqganPreset::DualF16, 150_410_131, 39_115_776),
+            (FqganPreset::TripleF16, 159_295_515, 27_637_632),
+            (FqganPreset::DualF8, 150_209_427, 39_902_208),
+            (FqganPreset::TripleF8, 159_586_331, 28_522_368),
+        ] {
+            let mut config = preset.config();
+            assert_eq!(parameters(&config), all, "{preset:?}");
+            config.representation.clear();
+            assert_eq!(parameters(&config), all - of_heads, "{preset:?}");
+        }
+    }
+
     /// Parameters without those of the quantizer.
     fn gaussian_parameters(mut config: AutoencoderConfig) -> usize {
         // Two codes keep the test small; they are no parameters.

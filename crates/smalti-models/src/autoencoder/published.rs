@@ -2,7 +2,10 @@
 
 pub mod autoencoder_kl;
 pub mod bsq_vit;
+pub mod fqgan;
 pub mod gaussian_quant;
+pub mod llamagen;
+mod network;
 pub mod rq_vae;
 mod transformer;
 mod yaml;

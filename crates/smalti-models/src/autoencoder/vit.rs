@@ -4,12 +4,10 @@
 //! An image is cut into square patches, each a vector; transformer blocks in which every patch sees
 //! every other make latents of the vectors, one for each patch, and images of latents.
 
-mod block;
 mod config;
 mod decoder;
 mod encoder;
 mod patches;
-mod positions;
 
 pub use config::VitConfig;
 pub use decoder::VitDecoder;

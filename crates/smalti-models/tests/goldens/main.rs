@@ -2,6 +2,8 @@
 
 mod autoencoder_kl;
 mod bsq_vit;
+mod fqgan;
 mod gaussian_quant;
+mod llamagen;
 mod rq_vae;
 mod support;

@@ -45,6 +45,17 @@ impl Golden {
         (view.shape().to_vec(), ids.collect())
     }
 
+    /// `(batch, h, w)` ids of several branches as `[batch, depth, h, w]`.
+    pub(crate) fn branch_codes(&self, names: &[&str]) -> Codes {
+        let depths = names.iter().map(|name| {
+            let (shape, ids) = self.ids(name);
+            let [batch, height, width] = shape.try_into().unwrap();
+            let codes = Codes::from_values(&ids, [batch, 1, height, width], &Device::flex());
+            codes.tensor()
+        });
+        Codes::new(Tensor::cat(depths.collect(), 1))
+    }
+
     /// `(batch, h, w, depth)` ids as `[batch, depth, h, w]`.
     pub(crate) fn codes(&self, name: &str) -> Codes {
         let (shape, ids) = self.ids(name);

@@ -81,6 +81,7 @@ impl RqVaeBench {
             z_channels: self.z_channels,
             norm_groups: self.norm_groups,
             dropout: 0.0,
+            branches: None,
         };
         let learning = Learning {
             decay: self.decay,
@@ -96,6 +97,7 @@ impl RqVaeBench {
             clamp: false,
             network: NetworkConfig::Convolutional(network),
             quantizer: QuantizerConfig::Residual(quantizer),
+            representation: Vec::new(),
         };
         Ok(rq_vae::load(&config, weights, &mut Init::blank(device))?)
     }

@@ -1,6 +1,6 @@
 //! The shape of a convolutional network.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The convolutional encoder and decoder of the VQGAN family.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -28,12 +28,85 @@ pub struct ConvolutionalConfig {
     pub norm_groups: usize,
     /// Probability of dropping an element inside a residual block, in training.
     pub dropout: f64,
+    /// Several ends of the encoder instead of one, where a quantizer has branches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branches: Option<BranchesConfig>,
+}
+
+/// The encoder's ends in a factorized tokenizer: each its own convolution and projection, and perhaps
+/// its own transformer before them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BranchesConfig {
+    /// What they are called, in the order of the quantizer's groups of channels: `vis` and `sem` in
+    /// the published model of two.
+    pub names: Vec<String>,
+    /// What looks at the whole image before a branch ends; without it branches share all but their
+    /// last layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterConfig>,
+}
+
+/// The shape of a feature adapter. Its width is that of the encoder's lowest resolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdapterConfig {
+    /// Transformer blocks; 6 as published.
+    pub layers: usize,
+    /// Attention heads of a block; 8 as published.
+    pub heads: usize,
+}
+
+impl BranchesConfig {
+    /// Branches with the published adapters.
+    pub fn published(names: &[&str]) -> Self {
+        Self {
+            names: names.iter().map(|&name| name.to_owned()).collect(),
+            adapter: Some(AdapterConfig {
+                layers: 6,
+                heads: 8,
+            }),
+        }
+    }
+
+    /// The place of a branch.
+    pub fn index(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|known| known == name)
+    }
+
+    fn problems(&self, width: usize) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.names.is_empty() {
+            problems.push("branches: names must list at least one".into());
+        }
+        for (i, name) in self.names.iter().enumerate() {
+            if self.index(name) != Some(i) {
+                problems.push(format!("branches: names lists {name:?} more than once"));
+            }
+        }
+        if let Some(AdapterConfig { layers, heads }) = self.adapter {
+            if layers == 0 {
+                problems.push("branches: adapter.layers must be at least 1, got 0".into());
+            }
+            if heads == 0 || !width.is_multiple_of(heads) {
+                problems.push(format!(
+                    "branches: adapter.heads ({heads}) must divide the {width} channels of the lowest resolution"
+                ));
+            }
+        }
+        problems
+    }
 }
 
 impl ConvolutionalConfig {
     /// How many pixels, in each direction, share one latent.
     pub fn factor(&self) -> usize {
         1 << self.multipliers.len().saturating_sub(1)
+    }
+
+    /// Latents in one row of a training image.
+    pub(super) fn grid(&self) -> usize {
+        self.resolution / self.factor()
     }
 
     /// Channels of each level, highest resolution first.
@@ -94,6 +167,9 @@ impl ConvolutionalConfig {
                 self.channels
             ),
         );
+        if let (Some(branches), Some(width)) = (&self.branches, self.widths().last()) {
+            problems.extend(branches.problems(*width));
+        }
         problems
     }
 }

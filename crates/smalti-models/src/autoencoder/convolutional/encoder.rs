@@ -2,7 +2,9 @@
 //!
 //! A 3×3 convolution; for each level residual blocks (each followed by attention where the
 //! configuration says so) and, but for the last, a halving of the sides; a middle of block, attention,
-//! block; normalisation, SiLU and a 3×3 convolution to the channels asked for.
+//! block; normalisation, SiLU and a 3×3 convolution to the channels asked for. Where the configuration
+//! has branches, each ends by itself after the middle, and their latents lie along the
+//! channels in the branches' order.
 //! `[batch, 3, height, width]` to `[batch, channels, height / factor, width / factor]`.
 //!
 //! Field names are those of the published checkpoints.
@@ -16,6 +18,7 @@ use smalti_nn::{
 };
 
 use super::ConvolutionalConfig;
+use super::branch::Branch;
 
 /// Images to latents, by convolutions.
 #[derive(Module, Debug)]
@@ -23,8 +26,9 @@ pub struct ConvolutionalEncoder {
     conv_in: Conv2d,
     down: Vec<DownLevel>,
     mid: Middle,
-    norm_out: GroupNorm,
-    conv_out: Conv2d,
+    norm_out: Option<GroupNorm>,
+    conv_out: Option<Conv2d>,
+    branches: Vec<Branch>,
 }
 
 #[derive(Module, Debug)]
@@ -65,12 +69,23 @@ impl ConvolutionalEncoder {
                 downsample: (level < last).then(|| Downsample::new(width, init)),
             });
         }
+        let mid = Middle::new(config, widths[last], init);
+        let (mut norm_out, mut conv_out, mut branches) = (None, None, Vec::new());
+        match &config.branches {
+            Some(several) => branches = Branch::all(config, several, channels, init),
+            None => {
+                let norm = GroupNorm::new(config.norm_groups, widths[last], NORM_EPSILON, init);
+                norm_out = Some(norm);
+                conv_out = Some(Conv2dConfig::same(widths[last], channels, 3).init(init));
+            }
+        }
         Self {
             conv_in,
             down,
-            mid: Middle::new(config, widths[last], init),
-            norm_out: GroupNorm::new(config.norm_groups, widths[last], NORM_EPSILON, init),
-            conv_out: Conv2dConfig::same(widths[last], channels, 3).init(init),
+            mid,
+            norm_out,
+            conv_out,
+            branches,
         }
     }
 
@@ -84,7 +99,14 @@ impl ConvolutionalEncoder {
             }
         }
         hidden = self.mid.forward(hidden, noise);
-        self.conv_out.forward(self.norm_out.forward_silu(hidden))
+        match (&self.norm_out, &self.conv_out) {
+            (Some(norm_out), Some(conv_out)) => conv_out.forward(norm_out.forward_silu(hidden)),
+            _ => {
+                let latents = self.branches.iter();
+                let latents = latents.map(|branch| branch.forward(hidden.clone()));
+                Tensor::cat(latents.collect(), 1)
+            }
+        }
     }
 }
 

@@ -155,6 +155,7 @@ impl AutoencoderKl {
             clamp: false,
             network: self.network.clone(),
             quantizer,
+            representation: Vec::new(),
         }
     }
 

@@ -134,6 +134,7 @@ impl Model {
             clamp,
             network: NetworkConfig::Vit(network),
             quantizer: QuantizerConfig::Bsq(quantizer),
+            representation: Vec::new(),
         })
     }
 }

@@ -80,6 +80,7 @@ impl Params {
             clamp: clamps(self.clamp_range)?,
             network,
             quantizer: QuantizerConfig::Gaussian(quantizer),
+            representation: Vec::new(),
         })
     }
 }
@@ -213,6 +214,7 @@ impl UNet {
             z_channels: self.z_channels,
             norm_groups: 32,
             dropout: self.dropout,
+            branches: None,
         })
     }
 }

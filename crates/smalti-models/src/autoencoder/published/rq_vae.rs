@@ -189,6 +189,7 @@ impl Arch {
             z_channels: ddconfig.z_channels,
             norm_groups: 32,
             dropout: ddconfig.dropout,
+            branches: None,
         };
         let revival = if hparams.restart_unused_codes {
             Revival::BelowOne {}
@@ -214,6 +215,7 @@ impl Arch {
                 clamp: false,
                 network: NetworkConfig::Convolutional(network),
                 quantizer: QuantizerConfig::Residual(quantizer),
+                representation: Vec::new(),
             },
             absolute_error: hparams.loss_type == "l1",
             commitment_weight: hparams.latent_loss_weight,

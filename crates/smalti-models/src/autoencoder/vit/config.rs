@@ -2,6 +2,12 @@
 
 use serde::Serialize;
 
+use crate::autoencoder::transformer::{StackConfig, Start};
+
+/// Deviation of fresh weights. The published code truncates the normal distribution at ±2, a hundred
+/// deviations, which is no truncation.
+pub(super) const DEVIATION: f32 = 0.02;
+
 /// The encoder and decoder of BSQ-ViT.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct VitConfig {
@@ -44,8 +50,20 @@ impl VitConfig {
         3 * self.patch_size * self.patch_size
     }
 
+    /// The blocks of the encoder, and of the decoder.
+    pub(super) fn stack(&self) -> StackConfig {
+        StackConfig {
+            layers: self.layers,
+            width: self.width,
+            heads: self.heads,
+            hidden: self.mlp_width(),
+            dropout: self.dropout,
+            start: Start::Normal(DEVIATION),
+        }
+    }
+
     /// Hidden width of a block's perceptron.
-    pub(super) fn mlp_width(&self) -> usize {
+    fn mlp_width(&self) -> usize {
         (self.width as f64 * self.mlp_ratio) as usize
     }
 

@@ -11,9 +11,11 @@ use burn::tensor::{Device, Tensor};
 use smalti_nn::{Init, LayerNorm, Linear, Noise};
 
 use super::VitConfig;
-use super::block::{DEVIATION, Stack};
-use super::patches::{from_map, from_patches};
-use super::positions::positions;
+use super::config::DEVIATION;
+use super::patches::from_patches;
+use crate::autoencoder::positions::positions;
+use crate::autoencoder::sequence::from_map;
+use crate::autoencoder::transformer::Stack;
 
 /// Latents to images, by a transformer.
 #[derive(Module, Debug)]
@@ -44,7 +46,7 @@ impl VitDecoder {
             post_quant_embed: Linear::fan_in(config.z_channels, width, init),
             positional_embedding: init.normal([grid * grid, width], DEVIATION),
             ln_pre: LayerNorm::new(width, init),
-            transformer: Stack::new(config, init),
+            transformer: Stack::new(config.stack(), init),
             ln_post: LayerNorm::new(width, init),
             ffn,
             conv_out,

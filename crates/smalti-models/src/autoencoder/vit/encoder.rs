@@ -12,9 +12,11 @@ use burn::tensor::Tensor;
 use smalti_nn::{Init, LayerNorm, Linear, Noise};
 
 use super::VitConfig;
-use super::block::{DEVIATION, Stack};
-use super::patches::{to_map, to_patches};
-use super::positions::positions;
+use super::config::DEVIATION;
+use super::patches::to_patches;
+use crate::autoencoder::positions::positions;
+use crate::autoencoder::sequence::to_map;
+use crate::autoencoder::transformer::Stack;
 
 /// Images to latents, by a transformer.
 #[derive(Module, Debug)]
@@ -40,7 +42,7 @@ impl VitEncoder {
             },
             positional_embedding: init.normal([grid * grid, width], DEVIATION),
             ln_pre: LayerNorm::new(width, init),
-            transformer: Stack::new(config, init),
+            transformer: Stack::new(config.stack(), init),
             ln_post: LayerNorm::new(width, init),
             quant_embed: Linear::fan_in(width, channels, init),
             patch_size: config.patch_size,

@@ -1,4 +1,4 @@
-//! Images as sequences of patches, feature maps as sequences of positions, and back.
+//! Images as sequences of patches, and back.
 //!
 //! Patches stand row by row; inside one the order is channel, row, column, the column fastest.
 
@@ -35,21 +35,6 @@ pub(super) fn from_patches(
         .reshape([batch, channels, rows * size, columns * size])
 }
 
-/// `[batch, rows·columns, channels]` to `[batch, channels, rows, columns]`.
-pub(super) fn to_map(sequence: Tensor<3>, [rows, columns]: [usize; 2]) -> Tensor<4> {
-    let [batch, _, channels] = sequence.dims();
-    sequence
-        .swap_dims(1, 2)
-        .reshape([batch, channels, rows, columns])
-}
-
-/// The inverse of [`to_map`].
-pub(super) fn from_map(map: Tensor<4>) -> Tensor<3> {
-    let [batch, channels, rows, columns] = map.dims();
-    map.reshape([batch, channels, rows * columns])
-        .swap_dims(1, 2)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,9 +61,7 @@ mod tests {
     fn both_ways_undo_each_other() {
         let image = Noise::from_seed(1).standard_normal([2, 3, 6, 9], &Device::flex());
         let back = from_patches(to_patches(image.clone(), 3), [2, 3], 3);
-        assert_eq!(host_values(back), host_values(image.clone()));
-        let map = to_map(from_map(image.clone()), [6, 9]);
-        assert_eq!(host_values(map), host_values(image));
+        assert_eq!(host_values(back), host_values(image));
     }
 
     #[test]

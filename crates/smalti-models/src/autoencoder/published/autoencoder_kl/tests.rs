@@ -18,6 +18,7 @@ fn stable_diffusion(channels: usize) -> NetworkConfig {
         z_channels: channels,
         norm_groups: 32,
         dropout: 0.0,
+        branches: None,
     })
 }
 
@@ -27,6 +28,7 @@ fn model(network: NetworkConfig, projections: bool) -> Autoencoder {
         clamp: false,
         quantizer: QuantizerConfig::Gaussian(GaussianConfig::new(2, 1, network.z_channels())),
         network,
+        representation: Vec::new(),
     };
     config.build(&mut Init::blank(&Device::flex())).unwrap()
 }
@@ -54,6 +56,7 @@ fn unusual() -> ConvolutionalConfig {
         z_channels: 3,
         norm_groups: 2,
         dropout: 0.0,
+        branches: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Learned positions of patches, for grids of any size.
+//! Learned positions of a grid's cells, for grids of any size.
 //!
 //! A table of `side²` vectors, row by row. A grid of another size sees the table interpolated
 //! bilinearly, pixel centres as in image resizing (the published code refuses other sizes): vector

@@ -1,4 +1,5 @@
-//! One transformer block of BSQ-ViT, and a stack of them.
+//! One transformer block, and a stack of them: those of BSQ-ViT, of FQGAN's feature adapters and of its
+//! prediction heads.
 //!
 //! `x ← x + Attention(LN₁(x))`, `x ← x + drop(W₂·gelu(W₁·LN₂(x)))`, exact GELU, ε = 1e-5, every
 //! position sees every other. Sequences `[batch, length, width]`; field names are the published ones
@@ -8,11 +9,32 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use smalti_nn::{Dropout, Init, LayerNorm, Linear, Noise, SelfAttention, gelu};
 
-use super::VitConfig;
+/// The shape of a [`Stack`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StackConfig {
+    /// Number of blocks.
+    pub(super) layers: usize,
+    /// Width of the sequence's vectors; a multiple of `heads`.
+    pub(super) width: usize,
+    /// Attention heads of a block.
+    pub(super) heads: usize,
+    /// Hidden width of a block's perceptron.
+    pub(super) hidden: usize,
+    /// Probability of dropping an element of what a perceptron adds, in training.
+    pub(super) dropout: f64,
+    /// What weights begin as.
+    pub(super) start: Start,
+}
 
-/// Deviation of fresh weights. The published code truncates the normal distribution at ±2, a hundred
-/// deviations, which is no truncation.
-pub(super) const DEVIATION: f32 = 0.02;
+/// What weights begin as.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Start {
+    /// Normal with this deviation, biases zero.
+    Normal(f32),
+    /// PyTorch's own for layers of these kinds: uniform within ±1/√in; the packed matrix of attention
+    /// with the variance `1/(2·width)` of Xavier's, its biases and that of its output zero.
+    FanIn,
+}
 
 /// Blocks in the order in which a sequence passes them.
 #[derive(Module, Debug)]
@@ -36,7 +58,7 @@ struct Perceptron {
 }
 
 impl Stack {
-    pub(super) fn new(config: &VitConfig, init: &mut Init) -> Self {
+    pub(super) fn new(config: StackConfig, init: &mut Init) -> Self {
         let resblocks = (0..config.layers).map(|_| Block::new(config, init));
         Self {
             resblocks: resblocks.collect(),
@@ -52,15 +74,21 @@ impl Stack {
 }
 
 impl Block {
-    fn new(config: &VitConfig, init: &mut Init) -> Self {
-        let (width, hidden) = (config.width, config.mlp_width());
+    fn new(config: StackConfig, init: &mut Init) -> Self {
+        let StackConfig {
+            width,
+            heads,
+            hidden,
+            start,
+            ..
+        } = config;
         Self {
             ln_1: LayerNorm::new(width, init),
-            attn: SelfAttention::normal(width, config.heads, DEVIATION, init),
+            attn: attention(width, heads, start, init),
             ln_2: LayerNorm::new(width, init),
             mlp: Perceptron {
-                c_fc: Linear::normal(width, hidden, DEVIATION, init),
-                c_proj: Linear::normal(hidden, width, DEVIATION, init),
+                c_fc: linear(width, hidden, start, init),
+                c_proj: linear(hidden, width, start, init),
             },
             dropout: config.dropout,
         }
@@ -76,6 +104,25 @@ impl Block {
     }
 }
 
+fn attention(width: usize, heads: usize, start: Start, init: &mut Init) -> SelfAttention {
+    match start {
+        Start::Normal(deviation) => SelfAttention::normal(width, heads, deviation, init),
+        Start::FanIn => {
+            let deviation = (0.5 / width as f32).sqrt();
+            let mut attention = SelfAttention::normal(width, heads, deviation, init);
+            attention.out_proj.weight = init.fan_in([width, width], width);
+            attention
+        }
+    }
+}
+
+fn linear(inputs: usize, outputs: usize, start: Start, init: &mut Init) -> Linear {
+    match start {
+        Start::Normal(deviation) => Linear::normal(inputs, outputs, deviation, init),
+        Start::FanIn => Linear::fan_in(inputs, outputs, init),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,19 +130,16 @@ mod tests {
 
     #[test]
     fn dropout_acts_only_with_noise() {
-        let config = VitConfig {
-            resolution: 8,
-            patch_size: 2,
-            width: 8,
+        let config = StackConfig {
             layers: 1,
+            width: 8,
             heads: 2,
-            mlp_ratio: 2.0,
-            output_width: 8,
-            z_channels: 4,
+            hidden: 16,
             dropout: 0.5,
+            start: Start::FanIn,
         };
         let device = Device::flex();
-        let stack = Stack::new(&config, &mut Init::new(&device, 1));
+        let stack = Stack::new(config, &mut Init::new(&device, 1));
         let input = Noise::from_seed(1).standard_normal([1, 6, 8], &device);
         let still = stack.forward(input.clone(), None);
         let noisy = |seed| stack.forward(input.clone(), Some(&mut Noise::from_seed(seed)));
