@@ -203,7 +203,8 @@ pub(crate) struct EvaluateOptions {
 #[command(after_help = "\
 Examples:
   smalti generate --model runs/emoji-generator --class Flags --count 16 --seed 7 -o flags.png
-  smalti generate --model runs/emoji-generator --class Flags --complete half.png --keep-rows 2 -o whole.png")]
+  smalti generate --model runs/emoji-generator --class Flags --complete half.png --keep-rows 2 -o whole.png
+  smalti generate --model runs/far-emoji --class Flags --guidance 2 -o clear.png")]
 pub(crate) struct GenerateOptions {
     /// Folder of the generator, or of the run that trained it
     #[arg(long, short)]
@@ -237,6 +238,15 @@ pub(crate) struct GenerateOptions {
     #[arg(long, value_delimiter = ',', value_name = "P")]
     pub(crate) top_p: Vec<f64>,
 
+    /// Lead away from what would be written without a class: 1 not at all, 2 is usual [default: the
+    /// generator's own]; for generators that learned images without their class too (kind = "far")
+    #[arg(long, value_name = "SCALE")]
+    pub(crate) guidance: Option<f32>,
+
+    /// Guide only positions from START up to but not including END, counted row by row from 0
+    #[arg(long, value_name = "START..END", requires = "guidance", value_parser = interval)]
+    pub(crate) guidance_interval: Option<[usize; 2]>,
+
     /// Go on from the upper part of this image
     #[arg(long, value_name = "IMAGE", requires = "keep_rows")]
     pub(crate) complete: Option<PathBuf>,
@@ -248,6 +258,14 @@ pub(crate) struct GenerateOptions {
     /// Images computed at a time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) batch_size: u32,
+}
+
+/// Reads `START..END`.
+fn interval(text: &str) -> Result<[usize; 2], String> {
+    let parsed = text
+        .split_once("..")
+        .and_then(|(start, end)| Some([start.trim().parse().ok()?, end.trim().parse().ok()?]));
+    parsed.ok_or_else(|| "expected two positions, for example 0..128".into())
 }
 
 #[derive(Debug, Args)]

@@ -27,6 +27,7 @@ mod split;
 mod token_cache;
 mod token_error;
 mod tokens;
+mod views;
 
 pub use atlas::{Atlas, Tile};
 pub use atomic::AtomicFile;
@@ -39,7 +40,7 @@ pub use folder::Folder;
 pub use image::Image;
 pub use interpolate::{Interpolation, interpolate};
 pub use loader::{Batch, BatchConfig, Batches, Visits, load_batch};
-pub use order::{EpochOrder, sample_rng};
+pub use order::{EpochOrder, chosen_view, sample_rng};
 pub use padding::Padding;
 pub use preprocess::{Preprocess, PreprocessPair, Step};
 pub use resample::{Filter, resize, resize_grey};
@@ -50,6 +51,7 @@ pub use split::Split;
 pub use token_cache::{TokenCache, TokenCacheSpec, TokenCacheWriter};
 pub use token_error::TokenFileError;
 pub use tokens::{ImageRecord, TokenFile};
+pub use views::Views;
 
 #[cfg(test)]
 mod golden;

@@ -42,6 +42,14 @@ pub fn sample_rng(seed: u64, epoch: u64, index: usize) -> ChaCha8Rng {
     derived(seed, epoch, index as u64, b"sample  ")
 }
 
+/// Which of `count` views of an image a visit in one epoch sees.
+pub fn chosen_view(seed: u64, epoch: u64, index: usize, count: usize) -> usize {
+    below(
+        &mut derived(seed, epoch, index as u64, b"view    "),
+        count as u64,
+    ) as usize
+}
+
 fn derived(seed: u64, epoch: u64, index: u64, purpose: &[u8; 8]) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -103,6 +111,21 @@ mod tests {
             counts.iter().all(|&count: &i32| (count - 1000).abs() < 113),
             "{counts:?}"
         );
+    }
+
+    #[test]
+    fn views_are_chosen_evenly_and_anew_in_every_epoch() {
+        let choices = |epoch| (0..5000).map(move |image| chosen_view(7, epoch, image, 5));
+        let mut counts = [0; 5];
+        choices(0).for_each(|view| counts[view] += 1);
+        assert!(
+            counts.iter().all(|&count: &i32| (count - 1000).abs() < 113),
+            "{counts:?}"
+        );
+        let again = choices(0).zip(choices(1)).filter(|(a, b)| a == b).count();
+        assert!((again as i32 - 1000).abs() < 113, "{again}");
+        assert!(choices(0).eq(choices(0)));
+        assert!((0..9).all(|image| chosen_view(7, 3, image, 1) == 0));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!   (stochastic codes);
 //!
 //! and the description `{"format": "token_cache", "version": 1, "tokenizer", "codebook_sizes",
-//! "classes"}`. Codes and labels are held in memory. Latents, which are larger by far, stay in the
+//! "classes"}`, with `"views"` where each image has several entries, one behind the other. Codes and labels are held in memory. Latents, which are larger by far, stay in the
 //! file, are written as they come and read by image.
 
 use std::io::Write;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::{Container, TensorPlan, header, write_values};
 use crate::tokens::{check_codes, check_layout, require_tokenizer};
-use crate::{AtomicFile, DataError, TokenFileError};
+use crate::{AtomicFile, DataError, TokenFileError, Views};
 
 const FORMAT: &str = "token_cache";
 const VERSION: u32 = 1;
@@ -28,7 +28,7 @@ const LABELS: &str = "labels";
 const LATENTS: &str = "latents";
 
 /// What a cache holds, known before its first image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TokenCacheSpec {
     /// Fingerprint of the tokenizer.
     pub tokenizer: String,
@@ -40,6 +40,8 @@ pub struct TokenCacheSpec {
     pub classes: Vec<String>,
     /// Width of the latents at each position, if they are kept.
     pub code_dim: Option<usize>,
+    /// The views of each image; every one is an entry like an image of its own.
+    pub views: Views,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,6 +52,8 @@ struct Description {
     tokenizer: String,
     codebook_sizes: Vec<u32>,
     classes: Vec<String>,
+    #[serde(default, skip_serializing_if = "Views::is_one")]
+    views: Views,
 }
 
 impl TokenCacheSpec {
@@ -60,6 +64,11 @@ impl TokenCacheSpec {
                 path,
                 "latents of no values are described".to_owned(),
             ));
+        }
+        let (entries, views) = (self.shape[0], self.views.count());
+        if !entries.is_multiple_of(views) {
+            let reason = format!("{entries} entries are no images with {views} views each");
+            return Err(inconsistent(path, reason));
         }
         Ok(())
     }
@@ -121,6 +130,7 @@ impl TokenCacheWriter {
             tokenizer: spec.tokenizer.clone(),
             codebook_sizes: spec.codebook_sizes.clone(),
             classes: spec.classes.clone(),
+            views: spec.views,
         };
         let mut file = AtomicFile::create(path)?;
         file.write_all(&header(&description, &spec.tensors()))
@@ -229,6 +239,7 @@ impl TokenCache {
             tokenizer,
             codebook_sizes,
             classes,
+            views,
             ..
         } = container.description(FORMAT, VERSION)?;
         container.expect_only(&[CODES, LABELS, LATENTS])?;
@@ -257,6 +268,7 @@ impl TokenCache {
             shape,
             classes,
             code_dim,
+            views,
         };
         spec.check(path)?;
         let codes = container.values(CODES, 0, shape.iter().product(), u32::from_le_bytes)?;

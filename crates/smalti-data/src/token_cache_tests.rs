@@ -8,6 +8,7 @@ fn spec() -> TokenCacheSpec {
         shape: [3, 2, 1, 2],
         classes: vec!["cat".to_owned(), "dog".to_owned()],
         code_dim: Some(3),
+        views: Views::One {},
     }
 }
 
@@ -53,6 +54,32 @@ fn what_is_written_is_read() {
         tensors.tensor("labels").unwrap().data()[..4],
         1u32.to_le_bytes()
     );
+}
+
+#[test]
+fn views_are_told_where_there_are_several() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set.cache");
+    write(&path);
+    let plain = fs::read(&path).unwrap();
+    assert!(!plain.windows(5).any(|part| part == b"views"));
+    let views = Views::TenCrop {
+        size: 32,
+        enlarge: 1.1,
+    };
+    let spec = TokenCacheSpec {
+        shape: [10, 2, 1, 2],
+        views,
+        classes: vec![],
+        code_dim: None,
+        ..spec()
+    };
+    let mut writer = TokenCacheWriter::create(&path, spec).unwrap();
+    for _ in 0..10 {
+        writer.push(&CODES[..4], &[], &[]).unwrap();
+    }
+    writer.finish().unwrap();
+    assert_eq!(TokenCache::open(&path).unwrap().spec().views, views);
 }
 
 #[test]
@@ -121,6 +148,10 @@ fn a_writer_refuses_what_does_not_fit() {
         },
         TokenCacheSpec {
             code_dim: Some(0),
+            ..spec()
+        },
+        TokenCacheSpec {
+            views: Views::Flip {},
             ..spec()
         },
     ] {

@@ -2,6 +2,28 @@
 //!
 //! They speak codes and know no autoencoder. What a generator needs of its tokenizer, the frozen
 //! codebook, comes in as plain tables ([`rq_transformer::CodeEmbedding`]).
+//!
+//! [`AnyGenerator`] is one of them: [`rq_transformer`] (codes that refine one another) or [`far`] (codes
+//! beside one another, and LlamaGen's single code). What they have in common stands here: the
+//! [`layout`] of the maps, the [`conditions`], a [`request`] and how it is drawn ([`sampling`]), and
+//! the [`loss`].
 
+pub mod any;
+pub mod conditions;
+pub mod config;
+mod drawing;
+pub mod far;
+pub mod layout;
+pub mod loss;
+pub mod output;
+pub mod request;
 pub mod rq_transformer;
 pub mod sampling;
+
+pub use any::AnyGenerator;
+pub use conditions::{Caption, Conditions, InvalidInput};
+pub use config::{GeneratorConfig, InvalidGenerator};
+pub use layout::{CodeLayout, CodebookSize};
+pub use loss::{CodeTargets, GeneratorLosses, LossWeights};
+pub use output::{GeneratorInput, GeneratorOutput, TextOutput};
+pub use request::{GenerateError, GenerationRequest, Prefix, Progress};

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use smalti_data::{DataError, DatasetConfig, PreprocessPair, Split};
+use smalti_data::{DataError, DatasetConfig, PreprocessPair, Split, Views};
 use smalti_models::autoencoder::AutoencoderConfig;
-use smalti_models::generators::rq_transformer::config::{Sharing, StackConfig};
 use smalti_models::generators::sampling::SamplingConfig;
 
 use crate::average::AverageConfig;
 use crate::error::TrainError;
+pub use crate::generator_shape::{ConditionKind, EmbeddingKind, GeneratorShape};
 use crate::loss::ReconstructionLoss;
 use crate::optimizer::OptimizerConfig;
 use crate::schedule::Schedule;
@@ -111,59 +111,6 @@ pub struct TokenizerRun {
     pub training: TrainingConfig,
 }
 
-/// What a generator is conditioned on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ConditionKind {
-    /// Nothing.
-    Unconditional,
-    /// The class of the image.
-    Class,
-}
-
-/// How codes become vectors.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum EmbeddingKind {
-    /// Through the tokenizer's frozen codebook.
-    Tokenizer {
-        /// Whether a depth sees the sum of the code vectors before it, rather than the last alone.
-        #[serde(default = "yes")]
-        cumulative: bool,
-    },
-    /// Through tables of the generator's own.
-    Own {
-        /// Whether all depths share one table.
-        tables: Sharing,
-    },
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// The shape of an RQ-Transformer, but for what follows from the tokenizer and the classes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GeneratorShape {
-    /// Width of both transformers.
-    pub embed_dim: usize,
-    /// What images are conditioned on.
-    pub condition: ConditionKind,
-    /// How codes become vectors.
-    pub embedding: EmbeddingKind,
-    /// Whether one classifier serves all depths.
-    #[serde(default)]
-    pub classifier: Sharing,
-    /// The transformer over positions.
-    pub body: StackConfig,
-    /// The transformer over depths.
-    pub head: StackConfig,
-    /// Probability of dropping an element of the body's input in training.
-    #[serde(default)]
-    pub embedding_dropout: f64,
-}
-
 /// What the generator should say at each code.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -194,6 +141,9 @@ pub struct GeneratorRun {
     /// Whether every image is also learned mirrored.
     #[serde(default)]
     pub mirror: bool,
+    /// The views that are kept of every image, of which a visit sees one at random.
+    #[serde(default, skip_serializing_if = "Views::is_one")]
+    pub views: Views,
     /// The generator.
     pub model: GeneratorShape,
     /// What it should say.
@@ -294,6 +244,21 @@ impl GeneratorRun {
             problems.push(format!(
                 "targets: temperature must be positive, got {temperature}"
             ));
+        }
+        problems.extend(
+            self.views
+                .problems()
+                .into_iter()
+                .map(|p| format!("views: {p}")),
+        );
+        if self.mirror && !self.views.is_one() {
+            problems.push(
+                "mirror: the views of an image hold its mirror image already; leave mirror out"
+                    .into(),
+            );
+        }
+        if self.sampling.is_guided() && !self.model.can_be_guided() {
+            problems.push("sampling.guidance: this generator never learns images without their class; use kind = \"far\" with condition = \"class\", or leave guidance out".into());
         }
         problems
     }

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use smalti_data::{DataError, TokenFileError};
 use smalti_metrics::MetricError;
 use smalti_models::autoencoder::InvalidAutoencoder;
-use smalti_models::generators::rq_transformer::GenerateError;
-use smalti_models::generators::rq_transformer::config::InvalidGenerator;
+use smalti_models::generators::{GenerateError, InvalidGenerator};
 use smalti_nn::state::WeightsError;
 use smalti_quantize::QuantizeError;
 

@@ -8,19 +8,19 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use smalti_data::{EpochOrder, Image, TokenCache};
-use smalti_models::generators::rq_transformer::config::{CodeInput, CodebookSize, Condition};
-use smalti_models::generators::rq_transformer::{
-    CodeTargets, Conditions, GenerationRequest, GeneratorInput, GeneratorLosses, RqTransformer,
-    RqTransformerConfig,
+use smalti_data::{EpochOrder, Image, TokenCache, chosen_view};
+use smalti_models::generators::{
+    AnyGenerator, CodeLayout, CodeTargets, Conditions, GenerationRequest, GeneratorConfig,
+    GeneratorInput, GeneratorLosses,
 };
 use smalti_nn::state::Weights;
 use smalti_nn::{Init, Noise};
 use smalti_quantize::folding::unfold;
 use smalti_quantize::{AnyQuantizer, Codes, Quantizer, ResidualQuantizer};
 
-use crate::config::{ConditionKind, EmbeddingKind, GeneratorRun, TargetConfig};
+use crate::config::{ConditionKind, GeneratorRun, TargetConfig};
 use crate::error::TrainError;
+use crate::generator_shape::Given;
 use crate::gradients::Gradients;
 use crate::journal::Measures;
 use crate::learner::Learner;
@@ -44,7 +44,7 @@ const LARGEST_VOCABULARY: usize = 1 << 20;
 pub struct GeneratorStage {
     config: GeneratorRun,
     device: Device,
-    learner: Learner<RqTransformer>,
+    learner: Learner<AnyGenerator>,
     tokenizer: TokenizerModel,
     train: TokenCache,
     eval: TokenCache,
@@ -71,14 +71,15 @@ impl GeneratorStage {
     ) -> Result<Self, TrainError> {
         train.require_tokenizer(&tokenizer.fingerprint)?;
         eval.require_tokenizer(&tokenizer.fingerprint)?;
-        if train.len() < config.training.batch_size {
+        let images = train.len() / train.spec().views.count();
+        if images < config.training.batch_size {
             let problem = format!(
-                "training: batch_size ({}) is larger than the number of images ({})",
-                config.training.batch_size,
-                train.len()
+                "training: batch_size ({}) is larger than the number of images ({images})",
+                config.training.batch_size
             );
             return Err(TrainError::Config(vec![problem]));
         }
+        require_one_layout(&train, &eval)?;
         let device = device.clone().autodiff();
         let shape = model_config(config, &tokenizer, &train)?;
         let codes = code_embedding(&shape, tokenizer.network.quantizer())?;
@@ -97,36 +98,38 @@ impl GeneratorStage {
     }
 
     /// The model to keep, untracked.
-    pub fn finished(&self) -> RqTransformer {
+    pub fn finished(&self) -> AnyGenerator {
         self.learner.finished()
     }
 
     /// The model to keep, its tokenizer, and the names of the classes that it is conditioned on.
-    pub fn into_parts(self) -> (RqTransformer, TokenizerModel, Vec<String>) {
-        let classes = match self.config.model.condition {
+    pub fn into_parts(self) -> (AnyGenerator, TokenizerModel, Vec<String>) {
+        let classes = match self.config.model.condition() {
             ConditionKind::Class => self.train.spec().classes.clone(),
             ConditionKind::Unconditional => Vec::new(),
         };
         (self.learner.finished(), self.tokenizer, classes)
     }
 
-    /// The images of batch `number` of the run.
+    /// What batch `number` of the run sees: for each image one of its views, by their places in the cache.
     fn batch(&mut self, number: u64) -> Vec<usize> {
-        let size = self.config.training.batch_size;
-        let per_epoch = (self.train.len() / size) as u64;
+        let (size, seed) = (self.config.training.batch_size, self.config.seed);
+        let views = self.train.spec().views.count();
+        let images = self.train.len() / views;
+        let per_epoch = (images / size) as u64;
         let (epoch, place) = (number / per_epoch, (number % per_epoch) as usize * size);
         if self.order.as_ref().is_none_or(|(of, _)| *of != epoch) {
-            self.order = Some((
-                epoch,
-                EpochOrder::new(self.train.len(), self.config.seed, epoch),
-            ));
+            self.order = Some((epoch, EpochOrder::new(images, seed, epoch)));
         }
         let (_, order) = self.order.as_ref().expect("made above");
-        order.indices()[place..place + size].to_vec()
+        let visited = order.indices()[place..place + size].iter();
+        visited
+            .map(|&image| image * views + chosen_view(seed, epoch, image, views))
+            .collect()
     }
 
     fn conditions(&self, cache: &TokenCache, images: &[usize]) -> Conditions {
-        match (self.config.model.condition, cache.labels()) {
+        match (self.config.model.condition(), cache.labels()) {
             (ConditionKind::Class, Some(labels)) => {
                 Conditions::Classes(images.iter().map(|&i| labels[i]).collect())
             }
@@ -176,7 +179,7 @@ impl GeneratorStage {
     }
 
     /// The losses of the model to keep over all evaluation codes, in nats for each code.
-    fn validation(&self, model: &RqTransformer) -> Result<(f64, Vec<f64>), TrainError> {
+    fn validation(&self, model: &AnyGenerator) -> Result<(f64, Vec<f64>), TrainError> {
         let [count, depth, height, width] = self.eval.spec().shape;
         let indices: Vec<usize> = (0..count).collect();
         let mut sums = vec![0.0; depth];
@@ -202,7 +205,7 @@ impl GeneratorStage {
         Ok((per_depth.iter().sum::<f64>() / depth as f64, per_depth))
     }
 
-    fn save_samples(&self, model: &RqTransformer, path: &Path) -> Result<(), TrainError> {
+    fn save_samples(&self, model: &AnyGenerator, path: &Path) -> Result<(), TrainError> {
         let rows = sample_rows(
             model,
             &self.tokenizer,
@@ -216,13 +219,13 @@ impl GeneratorStage {
 
 /// A few samples for each class (one row each), or one square of them without classes.
 fn sample_rows(
-    model: &RqTransformer,
+    model: &AnyGenerator,
     tokenizer: &TokenizerModel,
     classes: usize,
     config: &GeneratorRun,
     seed: u64,
 ) -> Result<Vec<Vec<Image>>, TrainError> {
-    let conditions = match config.model.condition {
+    let conditions = match config.model.condition() {
         ConditionKind::Unconditional => Conditions::Unconditional(SAMPLES * SAMPLES),
         ConditionKind::Class => {
             let shown = 0..classes.min(SAMPLED_CLASSES) as u32;
@@ -310,7 +313,7 @@ pub(crate) fn require_learnable(
     if matches!(run.targets, TargetConfig::Soft { .. }) {
         require_soft_codes(quantizer)?;
     }
-    if matches!(run.model.embedding, EmbeddingKind::Tokenizer { .. }) {
+    if run.model.needs_tables() {
         code_tables(quantizer)?;
     }
     let sizes = quantizer.spec().codebook_sizes;
@@ -334,47 +337,40 @@ fn require_soft_codes(quantizer: &AnyQuantizer) -> Result<&ResidualQuantizer, Tr
     })
 }
 
+/// Refuses code maps of different sizes to learn from and to measure on.
+fn require_one_layout(train: &TokenCache, eval: &TokenCache) -> Result<(), TrainError> {
+    let ([_, learned @ ..], [_, measured @ ..]) = (train.spec().shape, eval.spec().shape);
+    match learned == measured {
+        true => Ok(()),
+        false => Err(TrainError::Config(vec![format!(
+            "data: images to learn from become code maps [depth, height, width] {learned:?}, those to measure on {measured:?}; let both be of one size"
+        )])),
+    }
+}
+
 /// The generator's configuration: the shape from the run, sizes from the tokenizer, classes from the data.
 fn model_config(
     run: &GeneratorRun,
     tokenizer: &TokenizerModel,
     cache: &TokenCache,
-) -> Result<RqTransformerConfig, TrainError> {
-    let shape = run.model.clone();
-    let [_, depth, height, width] = cache.spec().shape;
+) -> Result<GeneratorConfig, TrainError> {
+    let [_, _, height, width] = cache.spec().shape;
     let spec = tokenizer.network.quantizer().spec();
     let classes = cache.spec().classes.len();
-    if shape.condition == ConditionKind::Class && classes == 0 {
+    if run.model.condition() == ConditionKind::Class && classes == 0 {
         let problem = "model: condition is \"class\", but the images have no classes; use sub-folders or labels, or condition = \"unconditional\"";
         return Err(TrainError::Config(vec![problem.into()]));
     }
-    let sizes = &spec.codebook_sizes;
-    let codebook_size = match sizes.iter().all(|size| *size == sizes[0]) {
-        true => CodebookSize::Same(sizes[0]),
-        false => CodebookSize::PerDepth(sizes.clone()),
-    };
-    Ok(RqTransformerConfig {
+    let layout = CodeLayout {
         height,
         width,
-        depth,
-        codebook_size,
-        embed_dim: shape.embed_dim,
-        embedding: match shape.embedding {
-            EmbeddingKind::Tokenizer { cumulative } => CodeInput::Tokenizer {
-                code_dim: spec.code_dim,
-                cumulative,
-            },
-            EmbeddingKind::Own { tables } => CodeInput::Own { tables },
-        },
-        classifier: shape.classifier,
-        condition: match shape.condition {
-            ConditionKind::Unconditional => Condition::Unconditional {},
-            ConditionKind::Class => Condition::Class { classes },
-        },
-        body: shape.body,
-        head: shape.head,
-        embedding_dropout: shape.embedding_dropout,
-    })
+        codebook_sizes: spec.codebook_sizes,
+    };
+    Ok(run.model.config(&Given {
+        layout,
+        code_dim: spec.code_dim,
+        classes,
+    }))
 }
 
 /// Distributions of every depth as `[batch, positions, depth, vocab]`; smaller codebooks are padded with

@@ -15,6 +15,7 @@ pub mod divergence;
 pub mod error;
 pub mod evaluation;
 pub mod generator;
+pub mod generator_shape;
 pub mod gradients;
 pub mod journal;
 pub mod learner;

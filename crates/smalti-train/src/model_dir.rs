@@ -12,11 +12,10 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use smalti_data::PreprocessPair;
 use smalti_models::autoencoder::{Autoencoder, AutoencoderConfig};
+use smalti_models::generators::rq_transformer::CodeEmbedding;
 use smalti_models::generators::rq_transformer::config::CodeInput;
-use smalti_models::generators::rq_transformer::{
-    CodeEmbedding, RqTransformer, RqTransformerConfig,
-};
 use smalti_models::generators::sampling::SamplingConfig;
+use smalti_models::generators::{AnyGenerator, GeneratorConfig};
 use smalti_nn::Init;
 use smalti_nn::state::Weights;
 use smalti_quantize::{AnyQuantizer, Quantizer};
@@ -55,7 +54,7 @@ pub struct GeneratorDescription {
     /// Of the format.
     pub version: u32,
     /// The generator.
-    pub model: RqTransformerConfig,
+    pub model: GeneratorConfig,
     /// Names of its classes.
     pub classes: Vec<String>,
     /// How images are sampled unless asked otherwise.
@@ -90,7 +89,7 @@ pub struct GeneratorModel {
     /// What it is.
     pub description: GeneratorDescription,
     /// The network, untracked.
-    pub network: RqTransformer,
+    pub network: AnyGenerator,
     /// Turns its codes into images.
     pub tokenizer: TokenizerModel,
     /// Identifies description and weights.
@@ -153,14 +152,14 @@ impl TokenizerModel {
 impl GeneratorModel {
     /// A model as training leaves it.
     pub fn new(
-        network: RqTransformer,
+        network: AnyGenerator,
         tokenizer: TokenizerModel,
         classes: Vec<String>,
         sampling: SamplingConfig,
     ) -> Self {
         let description = GeneratorDescription {
             version: VERSION,
-            model: network.config().clone(),
+            model: network.config(),
             classes,
             sampling,
             tokenizer: tokenizer.fingerprint.clone(),
@@ -229,13 +228,17 @@ impl GeneratorModel {
 /// # Errors
 /// When the tokenizer stores no table of codes.
 pub fn code_embedding(
-    config: &RqTransformerConfig,
+    config: &GeneratorConfig,
     quantizer: &AnyQuantizer,
 ) -> Result<Option<CodeEmbedding>, TrainError> {
-    let CodeInput::Tokenizer { .. } = config.embedding else {
-        return Ok(None);
-    };
-    Ok(Some(CodeEmbedding::new(code_tables(quantizer)?)))
+    match config {
+        GeneratorConfig::RqTransformer(config)
+            if matches!(config.embedding, CodeInput::Tokenizer { .. }) =>
+        {
+            Ok(Some(CodeEmbedding::new(code_tables(quantizer)?)))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// A quantizer's codebooks: one that all depths share, or one for each.
@@ -353,15 +356,15 @@ fn model_folder(folder: &Path, name: &str) -> Result<std::path::PathBuf, TrainEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use smalti_models::generators::rq_transformer::Preset;
     use smalti_models::generators::rq_transformer::config::Sharing;
+    use smalti_models::generators::rq_transformer::{Preset, RqTransformerConfig};
     use smalti_quantize::{FsqConfig, QuantizerConfig, StackedConfig, VectorConfig};
 
     fn tables(quantizer: &QuantizerConfig, embedding: CodeInput) -> Result<usize, String> {
-        let config = RqTransformerConfig {
+        let config = GeneratorConfig::RqTransformer(RqTransformerConfig {
             embedding,
             ..Preset::ALL[0].config()
-        };
+        });
         let quantizer = quantizer.build(&mut Init::new(&Device::flex(), 1)).unwrap();
         let embedding = code_embedding(&config, &quantizer);
         embedding

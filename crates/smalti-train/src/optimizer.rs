@@ -33,6 +33,8 @@ pub enum DecayScope {
     All,
     /// Matrices and convolution kernels: no biases, no norms, no embeddings.
     Matrices,
+    /// These and embeddings: whatever has two axes or more (LlamaGen and FAR).
+    MatricesAndEmbeddings,
 }
 
 /// An optimiser and how its gradients are clipped.
@@ -175,6 +177,7 @@ impl Optimizer {
         let decays = match self.config.decay_scope {
             DecayScope::All => true,
             DecayScope::Matrices => dimensions >= 2 && !name.contains("emb"),
+            DecayScope::MatricesAndEmbeddings => dimensions >= 2,
         };
         let amount = if decays {
             self.config.weight_decay as f32
@@ -423,6 +426,36 @@ mod tests {
         );
         for (a, b) in host_values(cpu).into_iter().zip(host_values(other)) {
             assert!((a - b).abs() < 1e-6, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn each_scope_decays_what_it_names() {
+        use DecayScope::{All, Matrices, MatricesAndEmbeddings};
+        let amount = |decay_scope, name, dimensions| {
+            let optimizer = Optimizer::new(OptimizerConfig {
+                decay_scope,
+                ..config(OptimizerKind::AdamW)
+            });
+            let WeightDecay::Decoupled(amount) =
+                optimizer.rule(name, dimensions, 1.0, 1.0).weight_decay
+            else {
+                panic!("AdamW decays beside the gradient")
+            };
+            amount
+        };
+        let parameters = [
+            ("layers.0.feed_forward.w1.weight", 2),
+            ("tok_embeddings.0.weight", 2),
+            ("norm.weight", 1),
+        ];
+        for (scope, expected) in [
+            (All, [0.5, 0.5, 0.5]),
+            (Matrices, [0.5, 0.0, 0.0]),
+            (MatricesAndEmbeddings, [0.5, 0.5, 0.0]),
+        ] {
+            let amounts = parameters.map(|(name, axes)| amount(scope, name, axes));
+            assert_eq!(amounts, expected, "{scope:?}");
         }
     }
 

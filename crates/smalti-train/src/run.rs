@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use smalti_data::{
-    Dataset, DatasetConfig, Image, ImageSource, LoadReport, OpenOptions, TokenCache,
+    Dataset, DatasetConfig, Image, ImageSource, LoadReport, OpenOptions, TokenCache, Views,
 };
 
 use crate::config::{DataConfig, GeneratorRun, RunConfig, TargetConfig};
@@ -121,33 +121,26 @@ fn train_generator(
     require_learnable(run, tokenizer.network.quantizer())?;
     let (train, eval) = open(&run.data, observer)?;
     let latents = matches!(run.targets, TargetConfig::Soft { .. });
-    let cache = |dataset: &Dataset,
-                 name: &str,
-                 mirror: bool,
-                 latents: bool,
-                 observer: &mut dyn Observer| {
-        let config = TokenizeConfig {
-            preprocess: run.data.preprocess.eval.clone(),
-            mirror,
-            latents,
-            batch_size: 64,
-        };
-        token_cache(
-            &tokenizer,
-            dataset,
-            &config,
-            &folder.path().join(name),
-            observer,
-        )
+    let measured = TokenizeConfig {
+        preprocess: run.data.preprocess.eval.clone(),
+        mirror: false,
+        views: Views::One {},
+        latents: false,
+        batch_size: 64,
     };
-    let train = cache(
-        &train,
-        "tokens-train.safetensors",
-        run.mirror,
+    let learned = TokenizeConfig {
+        mirror: run.mirror,
+        views: run.views,
         latents,
-        observer,
-    )?;
-    let eval = cache(&eval, "tokens-eval.safetensors", false, false, observer)?;
+        batch_size: 64usize.div_ceil(run.views.count()),
+        ..measured.clone()
+    };
+    let mut cache = |dataset: &Dataset, config: &TokenizeConfig, name: &str| {
+        let path = folder.path().join(name);
+        token_cache(&tokenizer, dataset, config, &path, observer)
+    };
+    let train = cache(&train, &learned, "tokens-train.safetensors")?;
+    let eval = cache(&eval, &measured, "tokens-eval.safetensors")?;
     let mut stage = GeneratorStage::new(run, tokenizer, train, eval, device)?;
     let finish = drive(&mut stage, config, &folder, observer)?;
     if finish == Finish::Complete {
@@ -170,9 +163,9 @@ fn token_cache(
 ) -> Result<TokenCache, TrainError> {
     if path.exists() {
         let cache = TokenCache::open(path)?;
-        let views = if config.mirror { 2 } else { 1 };
         let fits = cache.spec().tokenizer == tokenizer.fingerprint
-            && cache.len() == views * dataset.len()
+            && cache.spec().views == config.views
+            && cache.len() == config.views_per_image() * dataset.len()
             && cache.spec().code_dim.is_some() == config.latents;
         if fits {
             return Ok(cache);

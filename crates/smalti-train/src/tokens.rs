@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use smalti_data::{Dataset, Image, ImageSource, Preprocess, TokenCacheSpec, TokenCacheWriter};
+use smalti_data::{
+    Dataset, Image, ImageSource, Preprocess, TokenCacheSpec, TokenCacheWriter, Views,
+};
 use smalti_nn::state::host_values;
 use smalti_quantize::Quantizer;
 use smalti_quantize::folding::fold;
@@ -18,12 +20,21 @@ use crate::tokenizer::{require_one_size, require_whole_positions};
 pub struct TokenizeConfig {
     /// What images go through; not random.
     pub preprocess: Preprocess,
-    /// Whether every image is also tokenized mirrored.
+    /// Whether every image is also tokenized mirrored, as an image of its own.
     pub mirror: bool,
+    /// The views that are kept of every image, one behind the other.
+    pub views: Views,
     /// Whether latents are kept, from which codes can be drawn anew at every visit.
     pub latents: bool,
     /// Images that pass the network together.
     pub batch_size: usize,
+}
+
+impl TokenizeConfig {
+    /// Entries of the cache for each image.
+    pub fn views_per_image(&self) -> usize {
+        self.views.count() * if self.mirror { 2 } else { 1 }
+    }
 }
 
 /// Writes the codes (and latents) of a data set to the token cache at `path`.
@@ -39,7 +50,7 @@ pub fn tokenize(
 ) -> Result<(), TrainError> {
     let network = &tokenizer.network;
     let (spec, device) = (network.quantizer().spec(), network.device());
-    let views = if config.mirror { 2 } else { 1 };
+    let views = config.views_per_image();
     let labels = dataset.labels();
     let mut writer = None;
     observer.begin("tokenizing", "image", (dataset.len() * views) as u64);
@@ -82,6 +93,7 @@ pub fn tokenize(
                         Vec::new()
                     },
                     code_dim: config.latents.then(|| latents.dims()[1]),
+                    views: config.views,
                 },
             )?);
         }
@@ -106,16 +118,17 @@ pub fn tokenize(
     }
 }
 
-/// The preprocessed image, and its mirror image where asked for.
+/// The views of an image, and its mirror image where asked for.
 fn view(
     dataset: &Dataset,
     index: usize,
     config: &TokenizeConfig,
 ) -> Result<Vec<Image>, TrainError> {
-    let image = config.preprocess.apply_fixed(&dataset.image(index)?)?;
-    Ok(if config.mirror {
-        vec![image.clone(), image.flip_horizontal()]
-    } else {
-        vec![image]
-    })
+    let mut views = config
+        .views
+        .of(&dataset.image(index)?, &config.preprocess)?;
+    if config.mirror {
+        views.extend(views.clone().iter().map(Image::flip_horizontal));
+    }
+    Ok(views)
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use smalti_data::Image;
-use smalti_models::generators::rq_transformer::config::Condition;
-use smalti_models::generators::rq_transformer::{Conditions, GenerationRequest, Prefix, Progress};
+use smalti_models::generators::conditions::Wanted;
 use smalti_models::generators::sampling::SamplingConfig;
+use smalti_models::generators::{Conditions, GenerationRequest, Prefix, Progress};
 use smalti_quantize::Codes;
 use smalti_train::samples::to_images;
 use smalti_train::{GeneratorModel, TrainError};
@@ -81,9 +81,12 @@ impl Generator {
         watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Image>, TrainError> {
         let network = &self.model.tokenizer.network;
-        let (config, factor) = (self.model.network.config(), network.config().factor());
+        let (layout, factor) = (
+            self.model.description.model.layout(),
+            network.config().factor(),
+        );
         let (needed, got) = (
-            (config.width * factor, config.height * factor),
+            (layout.width * factor, layout.height * factor),
             (image.width(), image.height()),
         );
         if got != needed {
@@ -92,10 +95,10 @@ impl Generator {
                 needed.0, needed.1, got.0, got.1
             )));
         }
-        if row >= config.height {
+        if row >= layout.height {
             return Err(TrainError::Request(format!(
                 "nothing is left to generate when {row} rows are kept: the code map has {} rows",
-                config.height
+                layout.height
             )));
         }
         let codes = network.encode(smalti_train::samples::to_tensor(
@@ -156,17 +159,17 @@ impl Generator {
 
     fn conditions(&self, request: &Request) -> Result<Conditions, TrainError> {
         let refuse = |problem: String| Err(TrainError::Request(problem));
-        match (&self.model.network.config().condition, &request.class) {
-            (Condition::Unconditional {}, None) => Ok(Conditions::Unconditional(request.count)),
-            (Condition::Unconditional {}, Some(class)) => {
+        match (self.model.description.model.wanted(), &request.class) {
+            (Wanted::Nothing, None) => Ok(Conditions::Unconditional(request.count)),
+            (Wanted::Nothing, Some(class)) => {
                 refuse(format!("this generator has no classes, but class {class:?} was asked for"))
             }
-            (Condition::Class { .. }, Some(class)) => match self.class_number(class) {
+            (Wanted::Classes(_), Some(class)) => match self.class_number(class) {
                 Some(number) => Ok(Conditions::Classes(vec![number; request.count])),
                 None => refuse(format!("there is no class {class:?}; the classes are: {}", self.classes().join(", "))),
             },
-            (Condition::Class { .. }, None) => refuse(format!("a class is needed; the classes are: {}", self.classes().join(", "))),
-            (Condition::Text { .. }, _) => refuse("generators of images for texts are used through the library: they need text tokens".into()),
+            (Wanted::Classes(_), None) => refuse(format!("a class is needed; the classes are: {}", self.classes().join(", "))),
+            (Wanted::Texts { .. } | Wanted::Captions { .. }, _) => refuse("generators of images for texts are used through the library: they need text tokens, or features of them".into()),
         }
     }
 

@@ -92,15 +92,27 @@ fn inspect_model(path: &Path) -> Result<Description, TrainError> {
     let device = burn::tensor::Device::flex();
     if path.join(GENERATOR_FILE).is_file() {
         let model = smalti_train::GeneratorModel::load(path, &device)?;
-        let config = model.network.config();
-        return Ok(Description::new("image generator (RQ-Transformer)")
+        let config = &model.description.model;
+        let layout = config.layout();
+        let mut description = Description::new(&format!("image generator ({})", config.name()))
             .fact("fingerprint", &model.fingerprint)
             .fact(
                 "code map",
-                format!("{}x{}, depth {}", config.height, config.width, config.depth),
+                format!(
+                    "{}x{}, depth {}",
+                    layout.height,
+                    layout.width,
+                    layout.depth()
+                ),
             )
             .fact("parameters", config.parameter_count())
-            .fact("classes", model.description.classes.join(", "))
+            .fact("classes", model.description.classes.join(", "));
+        if config.can_be_guided() {
+            let own = model.description.sampling.guidance;
+            let own = own.map_or("possible".into(), |guidance| guidance.scale.to_string());
+            description = description.fact("guidance", own);
+        }
+        return Ok(description
             .fact("tokenizer", short(&model.description.tokenizer))
             .fact("license", &model.description.license));
     }
@@ -146,8 +158,11 @@ fn inspect_file(path: &Path) -> Result<Description, TrainError> {
     }
     if let Ok(cache) = TokenCache::open(path) {
         let spec = cache.spec();
-        return Ok(Description::new("token cache")
-            .fact("tokenizer", &spec.tokenizer)
+        let mut description = Description::new("token cache").fact("tokenizer", &spec.tokenizer);
+        if !spec.views.is_one() {
+            description = description.fact("views of each image", spec.views.count());
+        }
+        return Ok(description
             .fact(
                 "codes [images, depth, height, width]",
                 format!("{:?}", spec.shape),

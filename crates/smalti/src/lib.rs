@@ -30,8 +30,8 @@ pub use smalti_data::{
     self as data, DataError, DatasetConfig, Image, LoadReport, OpenOptions, TokenFile,
     TokenFileError,
 };
-pub use smalti_models::generators::rq_transformer::{GenerateError, Progress};
-pub use smalti_models::generators::sampling::{PerDepth, SamplingConfig};
+pub use smalti_models::generators::sampling::{Guidance, PerDepth, SamplingConfig};
+pub use smalti_models::generators::{GenerateError, Progress};
 pub use smalti_train::comparison::{self, ComparisonConfig, ComparisonOutcome, compare};
 pub use smalti_train::config::RunConfig;
 pub use smalti_train::evaluation::{DepthReport, Evaluation};

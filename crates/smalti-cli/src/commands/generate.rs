@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 
-use smalti::{Generator, Image, Observer, PerDepth, Request, SamplingConfig};
+use smalti::{Generator, Guidance, Image, Observer, PerDepth, Request, SamplingConfig};
 
 use super::files::make_parent;
 use crate::arguments::GenerateOptions;
@@ -24,7 +24,7 @@ pub(crate) fn run(
         sampling: Some(sampling(options, &generator)),
         batch_size: options.batch_size as usize,
     };
-    let positions = generator.model().network.config().positions();
+    let positions = generator.model().description.model.layout().positions();
     let mut begun = false;
     let mut watch = |progress: smalti::Progress| {
         // Only now is it known that nothing is wrong with the request.
@@ -65,6 +65,10 @@ fn sampling(options: &GenerateOptions, generator: &Generator) -> SamplingConfig 
     }
     if !options.top_p.is_empty() {
         sampling.top_p = Some(per_depth(&options.top_p));
+    }
+    if let Some(scale) = options.guidance {
+        let interval = options.guidance_interval;
+        sampling.guidance = Some(Guidance { scale, interval });
     }
     sampling
 }

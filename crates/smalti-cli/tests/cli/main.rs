@@ -6,6 +6,7 @@ mod convert;
 mod damage;
 mod evaluate;
 mod generate;
+mod guidance;
 mod help;
 mod images;
 mod inspect;

@@ -6,13 +6,12 @@
 //! *head*) over the depths of one position.
 //!
 //! [`RqTransformerConfig`] is validated and built into an [`RqTransformer`]; its forward pass gives
-//! logits, [`losses`](loss) are made of them, and [`generate`](RqTransformer::generate) samples images.
+//! logits, [`losses`](super::loss) are made of them, and [`generate`](RqTransformer::generate) samples images.
 //! [`published`] reads the files that the authors released.
 
 mod build;
 pub mod classifier;
 pub mod code_embedding;
-pub mod conditions;
 pub mod config;
 mod embedding;
 pub mod generate;
@@ -20,18 +19,13 @@ pub mod generate;
 mod golden_tests;
 #[cfg(test)]
 mod learning_test;
-pub mod loss;
 pub mod model;
 pub mod presets;
 pub mod published;
-pub mod request;
 #[cfg(test)]
 mod testing;
 
 pub use code_embedding::CodeEmbedding;
-pub use conditions::{Conditions, InvalidInput};
 pub use config::RqTransformerConfig;
-pub use loss::{CodeTargets, GeneratorLosses, LossWeights};
-pub use model::{GeneratorInput, GeneratorOutput, RqTransformer, TextOutput};
+pub use model::RqTransformer;
 pub use presets::Preset;
-pub use request::{GenerateError, GenerationRequest, Prefix, Progress};

@@ -27,6 +27,61 @@ pub struct SamplingConfig {
     pub top_k: Option<PerDepth<usize>>,
     /// Keeps the smallest set of codes that holds this probability; absent keeps all.
     pub top_p: Option<PerDepth<f64>>,
+    /// Away from what the model would write without its condition; absent: no guidance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<Guidance>,
+}
+
+/// Guidance without a classifier: `logits = u + scale·(c − u)`, `c` the logits with the condition, `u`
+/// those without.
+///
+/// Ho, Salimans 2022, arXiv 2207.12598; for logits of codes see LlamaGen (arXiv 2406.06525, section
+/// 3.3). It comes before the temperature, and costs a second pass; 1 is the model as it is, in one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guidance {
+    /// How far.
+    pub scale: f32,
+    /// First position, in raster order, that is guided and first that is not any more; absent: all
+    /// are. (LlamaGen's `cfg_interval = n` is `[0, n + 2]`.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<[usize; 2]>,
+}
+
+impl Guidance {
+    /// Of every position.
+    pub const fn new(scale: f32) -> Self {
+        Self {
+            scale,
+            interval: None,
+        }
+    }
+
+    /// The scale at a position: 1 outside of the interval.
+    pub(super) fn at(&self, position: usize) -> f32 {
+        match self.interval {
+            Some([start, end]) if !(start..end).contains(&position) => 1.0,
+            _ => self.scale,
+        }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !(self.scale.is_finite() && self.scale >= 0.0) {
+            let got = self.scale;
+            problems.push(format!(
+                "guidance: expected a scale of at least 0 (1 is none), got {got}"
+            ));
+        }
+        if let Some([start, end]) = self.interval
+            && start >= end
+        {
+            problems.push(format!(
+                "guidance: expected an interval of positions [start, end] that is not empty, got [{start}, {end}]"
+            ));
+        }
+        problems
+    }
 }
 
 /// A setting for all depths, or one for each.
@@ -56,6 +111,7 @@ impl Default for SamplingConfig {
             temperature: 1.0,
             top_k: None,
             top_p: None,
+            guidance: None,
         }
     }
 }
@@ -123,11 +179,17 @@ impl SamplingConfig {
                 ));
             }
         }
+        problems.extend(self.guidance.iter().flat_map(Guidance::problems));
         if problems.is_empty() {
             Ok(())
         } else {
             Err(InvalidSampling(problems))
         }
+    }
+
+    /// Whether the condition is to be set against its absence anywhere.
+    pub fn is_guided(&self) -> bool {
+        self.guidance.is_some_and(|guidance| guidance.scale != 1.0)
     }
 
     /// The settings of one depth.
@@ -294,6 +356,7 @@ mod tests {
             temperature,
             top_k,
             top_p: top_p.map(PerDepth::Same),
+            guidance: None,
         }
         .at(0)
     }
@@ -399,6 +462,10 @@ mod tests {
             temperature: 0.0,
             top_k: Some(PerDepth::Each(vec![5, 0])),
             top_p: Some(PerDepth::Same(1.5)),
+            guidance: Some(Guidance {
+                scale: -1.0,
+                interval: Some([3, 3]),
+            }),
         };
         let message = wrong.validate(4).unwrap_err().to_string();
         for part in [
@@ -406,6 +473,8 @@ mod tests {
             "top_k: expected one value or 4",
             "top_k: expected at least 1",
             "top_p",
+            "guidance: expected a scale",
+            "guidance: expected an interval",
         ] {
             assert!(message.contains(part), "{message}");
         }
@@ -414,5 +483,21 @@ mod tests {
         let read: SamplingConfig = serde_norway::from_str(text).unwrap();
         assert_eq!((read.at(1).top_k, read.at(1).top_p), (4, 0.95));
         assert_eq!(read.validate(2), Ok(()));
+        assert!(!read.is_guided());
+    }
+
+    #[test]
+    fn guidance_acts_within_its_interval_and_leaves_no_trace_where_there_is_none() {
+        let guidance: Guidance = serde_norway::from_str("{scale: 2.0, interval: [1, 3]}").unwrap();
+        assert_eq!([0, 1, 2, 3].map(|t| guidance.at(t)), [1.0, 2.0, 2.0, 1.0]);
+        assert_eq!(Guidance::new(1.5).at(99), 1.5);
+        let config = |scale| SamplingConfig {
+            guidance: Some(Guidance::new(scale)),
+            ..SamplingConfig::default()
+        };
+        assert!(config(2.0).is_guided() && !config(1.0).is_guided());
+        // Fingerprints of generators are taken over what is written here.
+        let written = serde_json::to_string(&SamplingConfig::greedy()).unwrap();
+        assert_eq!(written, r#"{"temperature":1.0,"top_k":1,"top_p":null}"#);
     }
 }

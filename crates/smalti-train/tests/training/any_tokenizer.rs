@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use smalti_models::generators::rq_transformer::{Conditions, GenerationRequest};
+use smalti_models::generators::{Conditions, GenerationRequest, Progress};
 use smalti_quantize::Quantizer;
 use smalti_train::{GeneratorModel, TrainError, journal};
 
@@ -90,9 +90,7 @@ fn every_tokenizers_codes_are_learned_and_sampled() {
         run(&generator(&first, &OWN), &second).unwrap_or_else(|e| panic!("{name}: {e}"));
         let model = GeneratorModel::load(&second, &Device::flex()).unwrap();
         let request = GenerationRequest::new(Conditions::Unconditional(3), 1);
-        let mut go_on = |_: smalti_models::generators::rq_transformer::Progress| {
-            std::ops::ControlFlow::Continue(())
-        };
+        let mut go_on = |_: Progress| std::ops::ControlFlow::Continue(());
         let codes = model.network.generate(&request, &mut go_on).unwrap();
         let sizes = model.tokenizer.network.quantizer().spec().codebook_sizes;
         let [_, depth, height, width] = codes.dims();

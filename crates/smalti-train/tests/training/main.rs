@@ -2,6 +2,7 @@
 
 mod any_tokenizer;
 mod failure;
+mod far;
 mod learning;
 mod resume;
 mod support;

@@ -5,6 +5,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use smalti_train::{RunConfig, RunOutcome, TrainError, journal, train};
 
+use crate::far;
 use crate::support::{StopAfter, files, generator, run, tokenizer};
 
 /// What could get lost between two halves of a run is on: summed gradients, averaged weights, dropout,
@@ -39,6 +40,17 @@ const GENERATOR: [&str; 10] = [
     "mirror=true",
     "targets={kind = 'soft', temperature = 0.5, stochastic = true}",
     "model.body.residual_dropout=0.1",
+];
+
+/// Of these hidden classes, dropout and the choice of a view are random besides.
+const FAR: [&str; 7] = [
+    far::MODEL,
+    "training.steps=9",
+    "training.batch_size=3",
+    "training.accumulate=2",
+    "training.evaluate_every=4",
+    "training.checkpoint_every=3",
+    "views={kind = 'ten_crop', size = 32}",
 ];
 
 /// Runs in pieces of `steps` steps.
@@ -172,4 +184,19 @@ fn a_stop_while_tokenizing_leaves_no_half_cache() {
         run(&config, &stage_two).unwrap(),
         RunOutcome::Finished(_)
     ));
+}
+
+#[test]
+fn an_interrupted_far_run_equals_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage_one = folder.path().join("tokenizer");
+    far::train_tokenizer(&stage_one);
+    let config = generator(&stage_one, &FAR);
+    let (whole, pieces) = (folder.path().join("whole"), folder.path().join("pieces"));
+    run(&config, &whole).unwrap();
+    run_in_pieces(&config, &pieces, 5);
+    for run in [&whole, &pieces] {
+        std::fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    }
+    assert_same_files(&whole, &pieces);
 }

@@ -14,10 +14,10 @@ use smalti_models::generators::rq_transformer::config::{
     CodeInput, CodebookSize, Condition, Sharing, StackConfig,
 };
 use smalti_models::generators::rq_transformer::{
-    CodeEmbedding, CodeTargets, Conditions, GenerationRequest, GeneratorInput, RqTransformer,
-    RqTransformerConfig,
+    CodeEmbedding, RqTransformer, RqTransformerConfig,
 };
 use smalti_models::generators::sampling::{PerDepth, SamplingConfig};
+use smalti_models::generators::{CodeTargets, Conditions, GenerationRequest, GeneratorInput};
 use smalti_nn::state::{Array, Weights, host_values};
 use smalti_nn::{Init, Noise};
 use smalti_quantize::{Codes, Quantizer, ResidualConfig, ResidualQuantizer};
@@ -243,6 +243,7 @@ impl Sample {
             temperature: 1.0,
             top_k: config.top_k.map(PerDepth::Same),
             top_p: Some(PerDepth::Same(config.top_p)),
+            guidance: None,
         };
         let conditions = Conditions::Classes(inputs.ids("sample_classes")?);
         Ok(Self {

@@ -3,6 +3,12 @@
 use serde::{Deserialize, Serialize};
 use smalti_nn::{Gelu, TransformerConfig};
 
+use crate::generators::conditions::Wanted;
+pub use crate::generators::config::InvalidGenerator;
+use crate::generators::layout::CodeLayout;
+pub use crate::generators::layout::CodebookSize;
+use crate::generators::request::Capability;
+
 /// Everything that determines the parameters and the training behaviour of an
 /// [`RqTransformer`](super::RqTransformer).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,16 +38,6 @@ pub struct RqTransformerConfig {
     /// Probability of dropping an element of the body's input in training.
     #[serde(default)]
     pub embedding_dropout: f64,
-}
-
-/// Numbers of codes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum CodebookSize {
-    /// The same at every depth.
-    Same(usize),
-    /// One number for each depth.
-    PerDepth(Vec<usize>),
 }
 
 /// One for all depths, or one for each.
@@ -124,11 +120,6 @@ pub enum GeluKind {
     Logistic,
 }
 
-/// A configuration that no model can be built from, with everything that is wrong with it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the generator cannot be built:{}", .0.iter().map(|p| format!("\n  {p}")).collect::<String>())]
-pub struct InvalidGenerator(pub Vec<String>);
-
 const fn yes() -> bool {
     true
 }
@@ -182,6 +173,15 @@ impl Condition {
             Self::Text { vocab_size, .. } => *vocab_size,
         }
     }
+
+    /// The conditions that fit.
+    pub const fn wanted(&self) -> Wanted {
+        match *self {
+            Self::Unconditional {} => Wanted::Nothing,
+            Self::Class { classes } => Wanted::Classes(classes),
+            Self::Text { vocab_size, length } => Wanted::Texts { vocab_size, length },
+        }
+    }
 }
 
 impl RqTransformerConfig {
@@ -192,9 +192,24 @@ impl RqTransformerConfig {
 
     /// The number of codes at every depth.
     pub fn codebook_sizes(&self) -> Vec<usize> {
-        match &self.codebook_size {
-            CodebookSize::Same(size) => vec![*size; self.depth],
-            CodebookSize::PerDepth(sizes) => sizes.clone(),
+        self.codebook_size.each(self.depth)
+    }
+
+    /// The maps it writes.
+    pub fn layout(&self) -> CodeLayout {
+        CodeLayout {
+            height: self.height,
+            width: self.width,
+            codebook_sizes: self.codebook_sizes(),
+        }
+    }
+
+    /// What may be asked of it.
+    pub(in crate::generators) fn capability(&self) -> Capability {
+        Capability {
+            layout: self.layout(),
+            conditions: self.condition.wanted(),
+            guidance: false,
         }
     }
 

@@ -5,32 +5,20 @@
 //! each block of the body); the head's cache holds one position and is cleared for the next. The sum of
 //! the code vectors of the position is carried along, so each code is looked up once and `head_mlp` and
 //! `input_mlp` see one row for each sample and step. Logits of one depth come to the host as one slice,
-//! where codes are drawn (see [`sampling`](crate::generators::sampling)).
-//!
-//! Every sample has a random stream of its own, a function of the seed and the sample's number, so
-//! batches do not change what is drawn. That they do not change the logits either needs care: matrix
-//! products of the CPU round in one way for up to [`FEW_ROWS`] rows and in another for more. Requests
-//! of few samples are therefore computed with few rows throughout (a prefix one position at a time),
-//! requests of many with many rows throughout (a small batch is filled up with copies). So however a
-//! request is cut into batches, its codes are equal on the CPU; elsewhere, and between requests of few
-//! and of many samples, up to the rounding of logits.
+//! where codes are drawn (see [`sampling`](crate::generators::sampling)). How batches keep from changing
+//! what is drawn stands in `generators/drawing.rs`.
 
 use std::ops::{ControlFlow, Range};
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 use smalti_nn::TransformerCache;
-use smalti_nn::linear::FEW_ROWS;
 use smalti_nn::nearest::id_tensor;
-use smalti_nn::state::host_values;
 use smalti_quantize::Codes;
 
 use super::model::RqTransformer;
-use super::request::{GenerateError, GenerationRequest, Progress};
-use crate::generators::sampling::CodeSampler;
+use crate::generators::drawing::{Batch, Draws, Maps, Rows, write_maps};
+use crate::generators::request::{GenerateError, GenerationRequest, Progress};
 
 impl RqTransformer {
     /// Samples codes, one map for each condition.
@@ -44,35 +32,11 @@ impl RqTransformer {
         request: &GenerationRequest,
         watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Codes, GenerateError> {
-        let config = self.config();
-        request.check(config)?;
-        let model = self.valid();
-        let samples = request.conditions.len();
-        let start = request
-            .prefix
-            .as_ref()
-            .map_or(0, |p| p.row * config.width + p.column);
-        let positions = config.positions();
-        let mut progress = Progress {
-            done: 0,
-            total: samples * (positions - start),
-        };
-        let mut codes = match &request.prefix {
-            Some(prefix) => prefix.codes.values(),
-            None => vec![0; samples * config.depth * positions],
-        };
-        for first in (0..samples).step_by(request.batch_size) {
-            let batch = first..(first + request.batch_size).min(samples);
-            let mut writer = Writer::new(&model, request, batch.clone());
-            let maps = config.depth * positions;
-            let maps = &mut codes[batch.start * maps..batch.end * maps];
-            writer.write(maps, start, &mut || {
-                progress.done += batch.len();
-                watch(progress)
-            })?;
-        }
-        let shape = [samples, config.depth, config.height, config.width];
-        Ok(Codes::from_values(&codes, shape, &model.device()))
+        request.check(&self.config().capability())?;
+        let (model, layout) = (self.valid(), self.config().layout());
+        write_maps(request, &layout, &model.device(), watch, |batch| {
+            Writer::new(&model, request, batch.samples.clone()).write(batch)
+        })
     }
 }
 
@@ -80,65 +44,48 @@ impl RqTransformer {
 struct Writer<'a> {
     model: &'a RqTransformer,
     device: Device,
-    samplers: Vec<CodeSampler>,
-    streams: Vec<ChaCha8Rng>,
+    draws: Draws,
+    /// Rows of all tensors.
+    rows: Rows,
     /// `[rows, condition length]`
     condition: Tensor<2, Int>,
     body: TransformerCache,
     head: TransformerCache,
-    /// Number of the batch's first sample.
-    first: usize,
-    /// Rows of all tensors: the batch's samples, then copies of the last.
-    rows: usize,
-    /// Whether what is given is read one position at a time.
-    by_steps: bool,
 }
 
 impl<'a> Writer<'a> {
-    fn new(model: &'a RqTransformer, request: &GenerationRequest, batch: Range<usize>) -> Self {
+    fn new(model: &'a RqTransformer, request: &GenerationRequest, samples: Range<usize>) -> Self {
         let config = model.config();
         let device = model.device();
         let capacity = config.condition.length() + config.positions() - 1;
-        let stream = |sample: usize| {
-            let mut rng = ChaCha8Rng::seed_from_u64(request.seed);
-            rng.set_stream(request.first_sample.wrapping_add(sample as u64));
-            rng
-        };
-        let few = request.conditions.len() <= FEW_ROWS;
-        let rows = batch.len().max(if few { 1 } else { FEW_ROWS + 1 });
-        let samples: Vec<usize> = (0..rows)
-            .map(|i| (batch.start + i).min(batch.end - 1))
-            .collect();
-        let depths = 0..config.depth;
+        let rows = Rows::new(samples.len(), request.conditions.len(), 1);
+        let shown: Vec<usize> = rows.samples().map(|i| samples.start + i).collect();
         Self {
             model,
-            samplers: depths.map(|depth| request.sampling.at(depth)).collect(),
-            streams: batch.clone().map(stream).collect(),
-            condition: request.conditions.pick(&samples).ids(&device),
-            body: model.body_transformer.cache(rows, capacity, &device),
-            head: model.head_transformer.cache(rows, config.depth, &device),
-            first: batch.start,
+            draws: Draws::new(request, samples, &config.layout()),
+            condition: request.conditions.pick(&shown).ids(&device),
+            body: model.body_transformer.cache(rows.count, capacity, &device),
+            head: model
+                .head_transformer
+                .cache(rows.count, config.depth, &device),
             rows,
-            by_steps: few,
             device,
         }
     }
 
-    /// Fills `codes [batch, depth, height, width]` from position `start` on.
-    fn write(
-        &mut self,
-        codes: &mut [u32],
-        start: usize,
-        watch: &mut dyn FnMut() -> ControlFlow<()>,
-    ) -> Result<(), GenerateError> {
-        let positions = self.model.config().positions();
-        let mut context = self.read_prefix(codes, start);
-        for position in start..positions {
-            let sum = self.write_position(context.clone(), codes, position)?;
-            if watch().is_break() {
-                return Err(GenerateError::Cancelled);
-            }
-            if position + 1 < positions {
+    /// Fills the maps of the batch.
+    fn write(&mut self, batch: Batch) -> Result<(), GenerateError> {
+        let Batch {
+            mut maps,
+            start,
+            tick,
+            ..
+        } = batch;
+        let mut context = self.read_prefix(&maps, start);
+        for position in start..maps.positions {
+            let sum = self.write_position(context.clone(), &mut maps, position)?;
+            tick()?;
+            if position + 1 < maps.positions {
                 let input = self.model.body_input_of_sum(sum.unsqueeze_dim(1), position);
                 context = self
                     .model
@@ -150,7 +97,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Feeds condition and given codes to the body: the context of position `start`, `[rows, 1, width]`.
-    fn read_prefix(&mut self, codes: &[u32], start: usize) -> Tensor<3> {
+    fn read_prefix(&mut self, maps: &Maps, start: usize) -> Tensor<3> {
         let model = self.model;
         let condition = model.condition_input(self.condition.clone());
         let length = model.config().condition.length();
@@ -161,9 +108,9 @@ impl<'a> Writer<'a> {
                 .forward_cached(input, body)
                 .narrow(1, length - 1, 1)
         };
-        if self.by_steps {
+        if self.rows.by_steps {
             let condition = (0..length).map(|i| condition.clone().narrow(1, i, 1));
-            let given = (0..start).map(|t| model.body_input(self.given(codes, t..t + 1), t));
+            let given = (0..start).map(|t| model.body_input(self.given(maps, t..t + 1), t));
             let inputs: Vec<_> = condition.chain(given).collect();
             let contexts = inputs.into_iter().map(|input| read(input, &mut self.body));
             return contexts.last().expect("a condition has at least one id");
@@ -171,7 +118,7 @@ impl<'a> Writer<'a> {
         let input = match start {
             0 => condition,
             _ => Tensor::cat(
-                vec![condition, model.body_input(self.given(codes, 0..start), 0)],
+                vec![condition, model.body_input(self.given(maps, 0..start), 0)],
                 1,
             ),
         };
@@ -179,32 +126,24 @@ impl<'a> Writer<'a> {
     }
 
     /// The codes of some positions, `[rows, positions, depth]`.
-    fn given(&self, codes: &[u32], places: Range<usize>) -> Tensor<3, Int> {
-        let (depth, positions) = (self.model.config().depth, self.model.config().positions());
-        let batch = self.streams.len();
-        let mut ids = Vec::with_capacity(self.rows * places.len() * depth);
-        for sample in (0..self.rows).map(|row| row.min(batch - 1)) {
-            for position in places.clone() {
-                ids.extend((0..depth).map(|d| codes[(sample * depth + d) * positions + position]));
-            }
-        }
-        id_tensor(&ids, [self.rows, places.len(), depth], &self.device)
+    fn given(&self, maps: &Maps, places: Range<usize>) -> Tensor<3, Int> {
+        let shape = [self.rows.count, places.len(), maps.depth];
+        let ids = maps.given(self.rows.samples(), places);
+        id_tensor(&ids, shape, &self.device)
     }
 
     /// Draws the codes of one position; the sum of their vectors, `[rows, code width]`.
     fn write_position(
         &mut self,
         context: Tensor<3>,
-        codes: &mut [u32],
+        maps: &mut Maps,
         position: usize,
     ) -> Result<Tensor<2>, GenerateError> {
         let model = self.model;
-        let config = model.config();
-        let (depths, positions) = (config.depth, config.positions());
         self.head.clear();
         let mut input = context;
         let mut sum: Option<Tensor<2>> = None;
-        for depth in 0..depths {
+        for depth in 0..maps.depth {
             let placed = input + model.pos_emb_d.val().narrow(1, depth, 1);
             let output = model
                 .head_transformer
@@ -212,12 +151,9 @@ impl<'a> Writer<'a> {
             let logits = model
                 .classifier
                 .forward_at(depth, output.squeeze_dim::<2>(1));
-            let mut drawn = self.draw(logits, depth, position)?;
-            for (sample, &id) in drawn.iter().enumerate() {
-                codes[(sample * depths + depth) * positions + position] = id;
-            }
-            drawn.resize(self.rows, drawn[drawn.len() - 1]);
-            let ids = id_tensor(&drawn, [self.rows], &self.device);
+            let drawn = self.draws.draw(logits, depth, position)?;
+            maps.set(depth, position, &drawn);
+            let ids = id_tensor(&self.rows.spread(&drawn), [self.rows.count], &self.device);
             let vectors = model.code_vectors_at(depth, ids);
             let total = match sum.take() {
                 Some(before) => before + vectors.clone(),
@@ -237,47 +173,20 @@ impl<'a> Writer<'a> {
         }
         Ok(sum.expect("a validated model has at least one depth"))
     }
-
-    /// A code for each sample from `logits [rows, codes]`.
-    fn draw(
-        &mut self,
-        logits: Tensor<2>,
-        depth: usize,
-        position: usize,
-    ) -> Result<Vec<u32>, GenerateError> {
-        let [_, size] = logits.dims();
-        let values = host_values(logits);
-        let sampler = self.samplers[depth];
-        let rows = values.par_chunks_exact(size).zip(&mut self.streams);
-        // Short rows are not worth a task of their own.
-        let rows = rows.with_min_len((1 << 13) / size.min(1 << 13));
-        let drawn: Vec<_> = rows.map(|(row, rng)| sampler.draw(row, rng)).collect();
-        let width = self.model.config().width;
-        let (row, column) = (position / width, position % width);
-        let located = drawn.into_iter().enumerate().map(|(i, code)| {
-            let sample = self.first + i;
-            code.map_err(|source| GenerateError::Logits {
-                sample,
-                row,
-                column,
-                depth,
-                source,
-            })
-        });
-        located.collect()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generators::rq_transformer::conditions::Conditions;
+    use crate::generators::conditions::Conditions;
+    use crate::generators::output::GeneratorInput;
+    use crate::generators::request::Prefix;
     use crate::generators::rq_transformer::config::{Condition, RqTransformerConfig};
-    use crate::generators::rq_transformer::model::GeneratorInput;
-    use crate::generators::rq_transformer::request::Prefix;
     use crate::generators::rq_transformer::testing::{build, random_codes, tiny, tiny_uneven};
     use crate::generators::sampling::SamplingConfig;
+    use smalti_nn::linear::FEW_ROWS;
     use smalti_nn::nearest::id_values;
+    use smalti_nn::state::host_values;
 
     fn go_on(_: Progress) -> ControlFlow<()> {
         ControlFlow::Continue(())
@@ -355,13 +264,17 @@ mod tests {
         let device = Device::flex();
         let config = tiny_uneven();
         let model = build(&config, &device, 3);
-        let codes = random_codes(&config, 40, &device, 4).values();
+        let mut codes = random_codes(&config, 40, &device, 4).values();
         for samples in [FEW_ROWS, 40] {
             let request = request(&config, samples);
-            let maps = config.depth * config.positions();
-            let contexts = |batch: Range<usize>| {
-                let codes = &codes[batch.start * maps..batch.end * maps];
-                let contexts = Writer::new(&model, &request, batch.clone()).read_prefix(codes, 4);
+            let map = config.layout().codes();
+            let mut contexts = |batch: Range<usize>| {
+                let maps = Maps {
+                    codes: &mut codes[batch.start * map..batch.end * map],
+                    depth: config.depth,
+                    positions: config.positions(),
+                };
+                let contexts = Writer::new(&model, &request, batch.clone()).read_prefix(&maps, 4);
                 host_values(contexts.narrow(0, 0, batch.len()))
             };
             let whole = contexts(0..samples);

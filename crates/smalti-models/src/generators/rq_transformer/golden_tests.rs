@@ -12,6 +12,10 @@ use smalti_quantize::Codes;
 
 use super::config::{CodeInput, Condition};
 use super::*;
+use crate::generators::conditions::Conditions;
+use crate::generators::loss::CodeTargets;
+use crate::generators::output::GeneratorInput;
+use crate::generators::request::{GenerationRequest, Prefix};
 use crate::generators::sampling::SamplingConfig;
 
 struct Case {

@@ -5,7 +5,10 @@ use std::ops::ControlFlow;
 use burn::tensor::Device;
 
 use super::testing::{build, random_codes, tiny};
-use super::*;
+use crate::generators::conditions::Conditions;
+use crate::generators::loss::CodeTargets;
+use crate::generators::output::GeneratorInput;
+use crate::generators::request::GenerationRequest;
 use crate::generators::sampling::SamplingConfig;
 use crate::testing::Adam;
 

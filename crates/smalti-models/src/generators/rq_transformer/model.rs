@@ -30,8 +30,8 @@ use smalti_quantize::Codes;
 
 use super::classifier::{CodeClassifier, TextClassifier};
 use super::code_embedding::CodeEmbedding;
-use super::conditions::Conditions;
 use super::config::RqTransformerConfig;
+use crate::generators::output::{GeneratorInput, GeneratorOutput, TextOutput};
 
 /// The model; see the [module's documentation](self).
 #[derive(Module, Debug)]
@@ -64,33 +64,6 @@ pub struct RqTransformer {
     pub(super) config: RqTransformerConfig,
 }
 
-/// What a training step shows to the model.
-#[derive(Clone, Debug)]
-pub struct GeneratorInput {
-    /// The codes of every sample.
-    pub codes: Codes,
-    /// The condition of every sample.
-    pub conditions: Conditions,
-}
-
-/// What the model says.
-#[derive(Clone, Debug)]
-pub struct GeneratorOutput {
-    /// Of every code given those before it, `[batch, positions, depth, vocab]`.
-    pub logits: Tensor<4>,
-    /// Of the text, for text models.
-    pub text: Option<TextOutput>,
-}
-
-/// What a text model says about the text.
-#[derive(Clone, Debug)]
-pub struct TextOutput {
-    /// Of tokens 1 … L−1 given those before, `[batch, L−1, text vocab]`.
-    pub logits: Tensor<3>,
-    /// The tokens 1 … L−1 of the text that was shown, `[batch, L−1]`.
-    pub tokens: Tensor<2, Int>,
-}
-
 impl RqTransformer {
     /// The configuration the model was built from.
     pub fn config(&self) -> &RqTransformerConfig {
@@ -105,8 +78,10 @@ impl RqTransformer {
     /// Logits of all codes at once, each given the true codes before it; dropout where there is noise.
     ///
     /// # Panics
-    /// When the input does not fit the model: see [`RqTransformerConfig::check_codes`] and
-    /// [`Conditions::check`].
+    /// When the input does not fit the model: see [`CodeLayout::check`] and [`Conditions::check`].
+    ///
+    /// [`CodeLayout::check`]: crate::generators::layout::CodeLayout::check
+    /// [`Conditions::check`]: crate::generators::conditions::Conditions::check
     pub fn forward(&self, input: GeneratorInput, mut noise: Option<&mut Noise>) -> GeneratorOutput {
         let device = self.device();
         let codes = self.by_position(&input.codes, &device);
@@ -175,30 +150,14 @@ impl RqTransformer {
 
     /// Codes as `[batch, positions, depth]` on the model's device.
     pub(super) fn by_position(&self, codes: &Codes, device: &Device) -> Tensor<3, Int> {
-        let RqTransformerConfig {
-            height,
-            width,
-            depth,
-            ..
-        } = self.config;
-        let [batch, ..] = codes.dims();
-        let shape = [batch, depth, height, width];
-        assert_eq!(codes.dims(), shape, "codes: [batch, depth, height, width]");
-        let ids = codes
-            .tensor()
-            .reshape([batch, depth, height * width])
-            .swap_dims(1, 2);
-        if device.is_autodiff() {
-            Tensor::from_inner(ids)
-        } else {
-            ids
-        }
+        self.config.layout().by_position(codes, device)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generators::conditions::Conditions;
     use crate::generators::rq_transformer::config::Condition;
     use crate::generators::rq_transformer::testing::{build, random_codes, tiny, tiny_uneven};
     use burn::tensor::s;

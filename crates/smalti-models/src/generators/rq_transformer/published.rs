@@ -17,8 +17,8 @@ use super::config::{
     CodeInput, CodebookSize, Condition, GeluKind, InvalidGenerator, RqTransformerConfig, Sharing,
     StackConfig,
 };
-use super::loss::LossWeights;
 use super::model::RqTransformer;
+use crate::generators::loss::LossWeights;
 use crate::generators::sampling::{PerDepth, SamplingConfig};
 
 /// What a published configuration file says about a generator.
@@ -323,6 +323,22 @@ impl Loss {
     }
 }
 
+impl LossWeights {
+    /// The published weights: 0.9 and 0.1 for text models, else the codes alone.
+    pub const fn published(condition: &Condition) -> Self {
+        match condition {
+            Condition::Text { .. } => Self {
+                codes: 0.9,
+                text: 0.1,
+            },
+            _ => Self {
+                codes: 1.0,
+                text: 0.0,
+            },
+        }
+    }
+}
+
 impl Sampling {
     fn config(self) -> SamplingConfig {
         fn per_depth<T: Copy>(value: OneOrMany<T>) -> PerDepth<T> {
@@ -336,6 +352,7 @@ impl Sampling {
             temperature: self.temp as f32,
             top_k: self.top_k.map(per_depth),
             top_p: self.top_p.map(per_depth),
+            guidance: None,
         }
     }
 }

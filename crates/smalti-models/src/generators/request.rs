@@ -1,10 +1,12 @@
 //! What is asked of a generator, and why it may not be done.
 
+use std::ops::Range;
+
 use smalti_quantize::Codes;
 
-use super::conditions::Conditions;
-use super::config::RqTransformerConfig;
-use crate::generators::sampling::{InvalidSampling, NoChoice, SamplingConfig};
+use super::conditions::{Conditions, Wanted};
+use super::layout::CodeLayout;
+use super::sampling::{InvalidSampling, NoChoice, SamplingConfig};
 
 /// What to generate.
 #[derive(Clone, Debug)]
@@ -86,21 +88,22 @@ impl GenerationRequest {
         }
     }
 
-    /// Everything about this request that does not fit `config`.
-    pub(super) fn check(&self, config: &RqTransformerConfig) -> Result<(), GenerateError> {
-        self.sampling.validate(config.depth)?;
+    /// Everything about this request that does not fit a model.
+    pub(super) fn check(&self, model: &Capability) -> Result<(), GenerateError> {
+        self.sampling.validate(model.layout.depth())?;
         let mut problems = Vec::new();
-        problems.extend(
-            self.conditions
-                .check(&config.condition)
-                .err()
-                .map(|e| e.to_string()),
-        );
+        let conditions = self.conditions.check(model.conditions);
+        problems.extend(conditions.err().map(|e| e.to_string()));
         if self.batch_size == 0 {
             problems.push("batch_size: expected at least 1, got 0".into());
         }
+        if self.sampling.is_guided() && !model.guidance {
+            problems.push(
+                "guidance: this generator was not trained without its condition, so there is nothing to guide away from; leave guidance out".into(),
+            );
+        }
         if let Some(prefix) = &self.prefix {
-            prefix.check(config, self.conditions.len(), &mut problems);
+            prefix.check(&model.layout, self.conditions.len(), &mut problems);
         }
         if problems.is_empty() {
             Ok(())
@@ -108,11 +111,36 @@ impl GenerationRequest {
             Err(GenerateError::Request(problems))
         }
     }
+
+    /// The samples that are computed together.
+    pub(super) fn batches(&self) -> Vec<Range<usize>> {
+        let mut batches = Vec::new();
+        let (count, mut start) = (self.conditions.len(), 0);
+        for end in 1..=count {
+            let full = end - start == self.batch_size;
+            if full || end == count || !self.conditions.go_together(end - 1, end) {
+                batches.push(start..end);
+                start = end;
+            }
+        }
+        batches
+    }
+}
+
+/// What a model can do.
+#[derive(Clone, Debug)]
+pub(super) struct Capability {
+    /// The maps it writes.
+    pub(super) layout: CodeLayout,
+    /// What it is conditioned on.
+    pub(super) conditions: Wanted,
+    /// Whether it also knows images without their condition.
+    pub(super) guidance: bool,
 }
 
 impl Prefix {
-    fn check(&self, config: &RqTransformerConfig, samples: usize, problems: &mut Vec<String>) {
-        let RqTransformerConfig { height, width, .. } = *config;
+    fn check(&self, layout: &CodeLayout, samples: usize, problems: &mut Vec<String>) {
+        let CodeLayout { height, width, .. } = *layout;
         let Self { row, column, .. } = *self;
         if row >= height || column >= width {
             let place = format!("got row {row}, column {column}");
@@ -121,8 +149,8 @@ impl Prefix {
             ));
         }
         problems.extend(
-            config
-                .check_codes(&self.codes)
+            layout
+                .check(&self.codes)
                 .err()
                 .map(|e| format!("prefix: {e}")),
         );
@@ -138,8 +166,21 @@ impl Prefix {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generators::rq_transformer::testing::tiny;
+    use crate::generators::conditions::Caption;
+    use crate::generators::sampling::Guidance;
     use burn::tensor::Device;
+
+    fn model() -> Capability {
+        Capability {
+            layout: CodeLayout {
+                height: 2,
+                width: 3,
+                codebook_sizes: vec![12; 3],
+            },
+            conditions: Wanted::Classes(4),
+            guidance: false,
+        }
+    }
 
     fn prefix(code: u32, shape: [usize; 4], row: usize) -> Option<Prefix> {
         let codes = vec![code; shape.iter().product()];
@@ -156,8 +197,18 @@ mod tests {
         let good = || GenerationRequest::new(Conditions::Classes(vec![0, 3]), 1);
         let with = |prefix| GenerationRequest { prefix, ..good() };
         let shape = [2, 3, 2, 3];
-        assert_eq!(good().check(&tiny()), Ok(()));
-        assert_eq!(with(prefix(11, shape, 1)).check(&tiny()), Ok(()));
+        let guided = || {
+            let mut request = good();
+            request.sampling.guidance = Some(Guidance::new(2.0));
+            request
+        };
+        assert_eq!(good().check(&model()), Ok(()));
+        let able = Capability {
+            guidance: true,
+            ..model()
+        };
+        assert_eq!(guided().check(&able), Ok(()));
+        assert_eq!(with(prefix(11, shape, 1)).check(&model()), Ok(()));
         let cold = SamplingConfig {
             temperature: -1.0,
             ..SamplingConfig::default()
@@ -181,6 +232,7 @@ mod tests {
                 },
                 "temperature",
             ),
+            (guided(), "leave guidance out"),
             (with(prefix(0, shape, 2)), "a start within 2 x 3"),
             (with(prefix(0, [2, 3, 3, 2], 1)), "expected the shape"),
             (
@@ -193,8 +245,26 @@ mod tests {
             ),
         ];
         for (request, part) in cases {
-            let message = request.check(&tiny()).unwrap_err().to_string();
+            let message = request.check(&model()).unwrap_err().to_string();
             assert!(message.contains(part), "{part} is not in {message}");
         }
+    }
+
+    #[test]
+    fn batches_end_where_they_are_full_or_captions_change_their_length() {
+        let caption = |tokens: usize| Caption {
+            values: vec![0.0; tokens],
+            width: 1,
+        };
+        let lengths = [2, 2, 2, 1, 1, 3];
+        let captions = Conditions::Captions(lengths.map(caption).to_vec());
+        let mut request = GenerationRequest::new(captions, 1);
+        assert_eq!(request.batches(), [0..3, 3..5, 5..6]);
+        request.batch_size = 2;
+        assert_eq!(request.batches(), [0..2, 2..3, 3..5, 5..6]);
+        request.conditions = Conditions::Unconditional(5);
+        assert_eq!(request.batches(), [0..2, 2..4, 4..5]);
+        request.conditions = Conditions::Unconditional(0);
+        assert!(request.batches().is_empty());
     }
 }

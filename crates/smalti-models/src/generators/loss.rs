@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 use smalti_nn::{Targets, cross_entropy};
 use smalti_quantize::Codes;
 
-use super::config::Condition;
-use super::model::GeneratorOutput;
+use super::output::GeneratorOutput;
 
 /// Added to the partition sum where targets are soft.
 const SOFT_EPSILON: f64 = 1e-7;
@@ -47,22 +46,6 @@ pub struct LossWeights {
     /// Of [`GeneratorLosses::text`].
     #[serde(default)]
     pub text: f64,
-}
-
-impl LossWeights {
-    /// The published weights: 0.9 and 0.1 for text models, else the codes alone.
-    pub const fn published(condition: &Condition) -> Self {
-        match condition {
-            Condition::Text { .. } => Self {
-                codes: 0.9,
-                text: 0.1,
-            },
-            _ => Self {
-                codes: 1.0,
-                text: 0.0,
-            },
-        }
-    }
 }
 
 impl GeneratorLosses {
@@ -130,39 +113,59 @@ fn like(logits: &Tensor<2>, ids: Tensor<1, Int>) -> Tensor<1, Int> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generators::rq_transformer::conditions::Conditions;
-    use crate::generators::rq_transformer::model::GeneratorInput;
-    use crate::generators::rq_transformer::testing::{build, random_codes, tiny, tiny_uneven};
+    use crate::generators::output::TextOutput;
     use burn::tensor::Device;
+    use smalti_nn::Noise;
+
+    /// Logits of 2 samples, 6 positions and 3 depths out of 12 codes, and of a text's last 2 tokens.
+    fn output() -> GeneratorOutput {
+        let (mut noise, device) = (Noise::from_seed(1), Device::flex());
+        let text = TextOutput {
+            logits: noise.standard_normal([2, 2, 9], &device),
+            tokens: Tensor::from_data([[1, 8], [3, 0]], &device),
+        };
+        GeneratorOutput {
+            logits: noise.standard_normal([2, 6, 3, 12], &device),
+            text: Some(text),
+        }
+    }
+
+    fn codes() -> Codes {
+        let ids: Vec<u32> = (0..36).map(|i| i * 7 % 12).collect();
+        Codes::from_values(&ids, [2, 3, 2, 3], &Device::flex())
+    }
 
     #[test]
     fn one_hot_soft_targets_are_hard_targets() {
-        let device = Device::flex();
-        for config in [tiny(), tiny_uneven()] {
-            let model = build(&config, &device, 1);
-            let codes = random_codes(&config, 2, &device, 2);
-            let conditions = match config.condition {
-                Condition::Text { length, .. } => Conditions::Texts(vec![vec![1; length]; 2]),
-                _ => Conditions::Classes(vec![1; 2]),
-            };
-            let input = GeneratorInput {
-                codes: codes.clone(),
-                conditions,
-            };
-            let output = model.forward(input, None);
-            let ids = codes.tensor().reshape([2, 3, 6]).swap_dims(1, 2);
-            let hard = output.clone().losses(CodeTargets::Hard(codes));
-            let soft = output.losses(CodeTargets::Soft(ids.one_hot::<4>(12).float()));
-            assert!(
-                hard.per_depth
-                    .all_close(soft.per_depth, Some(1e-5), Some(1e-6))
-            );
-            assert!(hard.codes.all_close(soft.codes, Some(1e-5), Some(1e-6)));
-            assert_eq!(
-                hard.text.is_some(),
-                matches!(config.condition, Condition::Text { .. })
-            );
+        let ids = codes().tensor().reshape([2, 3, 6]).swap_dims(1, 2);
+        let hard = output().losses(CodeTargets::Hard(codes()));
+        let soft = output().losses(CodeTargets::Soft(ids.one_hot::<4>(12).float()));
+        let close = hard
+            .per_depth
+            .all_close(soft.per_depth, Some(1e-5), Some(1e-6));
+        assert!(close);
+        assert!(hard.codes.all_close(soft.codes, Some(1e-5), Some(1e-6)));
+        assert!(hard.text.is_some());
+    }
+
+    #[test]
+    fn every_code_counts_with_the_logits_of_its_place() {
+        let values = codes().values();
+        let logits = output().logits.try_into_vec_as::<f32>().unwrap();
+        let mut sums = [0.0; 3];
+        for (sample, position, depth) in (0..36).map(|i| (i / 18, i / 3 % 6, i % 3)) {
+            let row = &logits[((sample * 6 + position) * 3 + depth) * 12..][..12];
+            let code = values[(sample * 3 + depth) * 6 + position] as usize;
+            let partition: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
+            sums[depth] += partition.ln() - f64::from(row[code]);
         }
+        let losses = output().losses(CodeTargets::Hard(codes()));
+        let per_depth = losses.per_depth.try_into_vec_as::<f32>().unwrap();
+        for (got, sum) in per_depth.iter().zip(sums) {
+            assert!((f64::from(*got) - sum / 12.0).abs() < 1e-5);
+        }
+        let mean = sums.iter().sum::<f64>() / 36.0;
+        assert!((f64::from(losses.codes.into_scalar::<f32>()) - mean).abs() < 1e-5);
     }
 
     #[test]
@@ -174,13 +177,11 @@ mod tests {
             per_depth: one(2.0),
             text: Some(one(5.0)),
         };
-        let text = LossWeights::published(&Condition::Text {
-            vocab_size: 9,
-            length: 3,
-        });
-        assert!((losses.total(text).into_scalar::<f32>() - 2.3).abs() < 1e-6);
+        let weights = |codes, text| LossWeights { codes, text };
+        let total = losses.total(weights(0.9, 0.1)).into_scalar::<f32>();
+        assert!((total - 2.3).abs() < 1e-6);
         losses.text = None;
-        let none = LossWeights::published(&Condition::Unconditional {});
-        assert_eq!(losses.total(none).into_scalar::<f32>(), 2.0);
+        let total = losses.total(weights(1.0, 0.0)).into_scalar::<f32>();
+        assert_eq!(total, 2.0);
     }
 }

@@ -1,0 +1,157 @@
+//! Which generator, and its shape: what the description of a model says.
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smalti_nn::Init;
+
+use super::any::AnyGenerator;
+use super::conditions::Wanted;
+use super::far::FarConfig;
+use super::layout::CodeLayout;
+use super::request::Capability;
+use super::rq_transformer::{CodeEmbedding, RqTransformerConfig};
+
+/// A configuration that no model can be built from, with everything that is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the generator cannot be built:{}", .0.iter().map(|p| format!("\n  {p}")).collect::<String>())]
+pub struct InvalidGenerator(pub Vec<String>);
+
+/// A generator's shape. In files `kind` says which; without it it is an RQ-Transformer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GeneratorConfig {
+    /// `kind = "rq_transformer"`
+    RqTransformer(RqTransformerConfig),
+    /// `kind = "far"`
+    Far(FarConfig),
+}
+
+impl Serialize for GeneratorConfig {
+    /// An RQ-Transformer is written without its kind, as it was before there was another: the
+    /// fingerprint of a model is taken over what is written here.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        enum Named<'a> {
+            Far(&'a FarConfig),
+        }
+        match self {
+            Self::RqTransformer(config) => config.serialize(serializer),
+            Self::Far(config) => Named::Far(config).serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for GeneratorConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut fields = serde_json::Map::deserialize(deserializer)?;
+        let kind = fields.remove("kind");
+        let kind = kind.as_ref().map_or(Some("rq_transformer"), |k| k.as_str());
+        let fields = serde_json::Value::Object(fields);
+        match kind {
+            Some("rq_transformer") => serde_json::from_value(fields).map(Self::RqTransformer),
+            Some("far") => serde_json::from_value(fields).map(Self::Far),
+            _ => {
+                let problem = "kind: expected \"rq_transformer\" or \"far\"";
+                return Err(D::Error::custom(problem));
+            }
+        }
+        .map_err(D::Error::custom)
+    }
+}
+
+impl GeneratorConfig {
+    /// The maps it writes.
+    pub fn layout(&self) -> CodeLayout {
+        self.capability().layout
+    }
+
+    /// The conditions that it needs.
+    pub fn wanted(&self) -> Wanted {
+        self.capability().conditions
+    }
+
+    /// Whether it was trained without its condition as well, so that it can be guided.
+    pub fn can_be_guided(&self) -> bool {
+        self.capability().guidance
+    }
+
+    fn capability(&self) -> Capability {
+        match self {
+            Self::RqTransformer(config) => config.capability(),
+            Self::Far(config) => config.capability(),
+        }
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::RqTransformer(_) => "RQ-Transformer",
+            Self::Far(config) => config.name(),
+        }
+    }
+
+    /// How many parameters are trained.
+    pub fn parameter_count(&self) -> usize {
+        match self {
+            Self::RqTransformer(config) => config.parameter_count(),
+            Self::Far(config) => config.parameter_count(),
+        }
+    }
+
+    /// The model with fresh weights. `codes` are the tokenizer's codebooks where an RQ-Transformer
+    /// asks for them.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration, or does not fit the codebooks.
+    pub fn build(
+        &self,
+        codes: Option<CodeEmbedding>,
+        init: &mut Init,
+    ) -> Result<AnyGenerator, InvalidGenerator> {
+        match self {
+            Self::RqTransformer(config) => {
+                config.build(codes, init).map(AnyGenerator::RqTransformer)
+            }
+            Self::Far(config) => config.build(init).map(AnyGenerator::Far),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generators::far::presets::Preset;
+    use crate::generators::rq_transformer;
+
+    #[test]
+    fn an_rq_transformer_is_written_as_before_there_was_another() {
+        let config = rq_transformer::Preset::Small.config();
+        let before = serde_json::to_string(&config).unwrap();
+        let any = GeneratorConfig::RqTransformer(config);
+        assert_eq!(serde_json::to_string(&any).unwrap(), before);
+        assert_eq!(
+            serde_json::from_str::<GeneratorConfig>(&before).unwrap(),
+            any
+        );
+        let named = before.replacen('{', r#"{"kind":"rq_transformer","#, 1);
+        assert_eq!(
+            serde_json::from_str::<GeneratorConfig>(&named).unwrap(),
+            any
+        );
+    }
+
+    #[test]
+    fn kinds_are_read_as_they_are_written_and_fields_are_checked() {
+        let far = GeneratorConfig::Far(Preset::FarDualB.config());
+        let text = serde_json::to_string(&far).unwrap();
+        assert!(text.starts_with(r#"{"kind":"far","#), "{text}");
+        assert_eq!(serde_json::from_str::<GeneratorConfig>(&text).unwrap(), far);
+        let refused = |text: String| {
+            let error = serde_json::from_str::<GeneratorConfig>(&text).unwrap_err();
+            error.to_string()
+        };
+        assert!(refused(text.replace("far", "fra")).contains("expected \"rq_transformer\" or"));
+        assert!(refused(text.replace("\"heads\"", "\"haeds\"")).contains("unknown field `haeds`"));
+        assert!(far.can_be_guided() && far.layout().depth() == 2);
+    }
+}

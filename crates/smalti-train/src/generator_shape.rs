@@ -1,0 +1,478 @@
+//! The shape of a generator as a run's configuration states it: all but what follows from the tokenizer
+//! and the classes.
+
+use serde::{Deserialize, Serialize, Serializer};
+use smalti_models::generators::far::config::PUBLISHED_DROPOUT;
+use smalti_models::generators::far::{FarCondition, FarConfig, HeadConfig};
+use smalti_models::generators::rq_transformer::RqTransformerConfig;
+use smalti_models::generators::rq_transformer::config::{
+    CodeInput, Condition, GeluKind, Sharing, StackConfig,
+};
+use smalti_models::generators::{CodeLayout, CodebookSize, GeneratorConfig};
+
+/// What a generator is conditioned on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConditionKind {
+    /// Nothing.
+    Unconditional,
+    /// The class of the image.
+    Class,
+}
+
+/// How codes become vectors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum EmbeddingKind {
+    /// Through the tokenizer's frozen codebook.
+    Tokenizer {
+        /// Whether a depth sees the sum of the code vectors before it, rather than the last alone.
+        #[serde(default = "yes")]
+        cumulative: bool,
+    },
+    /// Through tables of the generator's own.
+    Own {
+        /// Whether all depths share one table.
+        tables: Sharing,
+    },
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A generator's shape. In files `kind` says which; without it it is an RQ-Transformer.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "Fields")]
+pub enum GeneratorShape {
+    /// `kind = "rq_transformer"`: codes that refine one another.
+    RqTransformer(RqTransformerShape),
+    /// `kind = "far"`: codes beside one another, or a single one.
+    Far(FarShape),
+}
+
+/// The shape of an RQ-Transformer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RqTransformerShape {
+    /// Width of both transformers.
+    pub embed_dim: usize,
+    /// What images are conditioned on.
+    pub condition: ConditionKind,
+    /// How codes become vectors.
+    pub embedding: EmbeddingKind,
+    /// Whether one classifier serves all depths.
+    pub classifier: Sharing,
+    /// The transformer over positions.
+    pub body: StackConfig,
+    /// The transformer over depths.
+    pub head: StackConfig,
+    /// Probability of dropping an element of the body's input in training.
+    pub embedding_dropout: f64,
+}
+
+/// The shape of a FAR or LlamaGen model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FarShape {
+    /// Width of the transformers.
+    pub embed_dim: usize,
+    /// Blocks of the transformer over positions.
+    pub layers: usize,
+    /// Attention heads of every block.
+    pub heads: usize,
+    /// Width inside the blocks' perceptrons; absent: ⅔ of `4·embed_dim`, up to a multiple of 256.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<usize>,
+    /// What images are conditioned on.
+    pub condition: ConditionKind,
+    /// Probability that a class is hidden in training, which guidance needs; 0.1 where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub condition_dropout: Option<f64>,
+    /// Probability of dropping an element of the input in training.
+    pub token_dropout: f64,
+    /// Probability of dropping an element of what attention or perceptron add, in training.
+    pub residual_dropout: f64,
+    /// From the vector of a position to its codes.
+    pub head: HeadConfig,
+}
+
+impl Serialize for GeneratorShape {
+    /// An RQ-Transformer is written without its kind, as it was before there was another.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        enum Named<'a> {
+            Far(&'a FarShape),
+        }
+        match self {
+            Self::RqTransformer(shape) => shape.serialize(serializer),
+            Self::Far(shape) => Named::Far(shape).serialize(serializer),
+        }
+    }
+}
+
+/// What a shape is completed with.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The maps of the tokenizer.
+    pub layout: CodeLayout,
+    /// Width of the tokenizer's code vectors.
+    pub code_dim: usize,
+    /// Number of classes of the images.
+    pub classes: usize,
+}
+
+impl GeneratorShape {
+    /// What images are conditioned on.
+    pub fn condition(&self) -> ConditionKind {
+        match self {
+            Self::RqTransformer(shape) => shape.condition,
+            Self::Far(shape) => shape.condition,
+        }
+    }
+
+    /// Whether the generator sees codes through the tokenizer's tables.
+    pub fn needs_tables(&self) -> bool {
+        match self {
+            Self::RqTransformer(shape) => {
+                matches!(shape.embedding, EmbeddingKind::Tokenizer { .. })
+            }
+            Self::Far(_) => false,
+        }
+    }
+
+    /// Whether it learns images without their condition too, so that it can be guided.
+    pub fn can_be_guided(&self) -> bool {
+        match self {
+            Self::RqTransformer(_) => false,
+            Self::Far(shape) => {
+                shape.condition == ConditionKind::Class && shape.condition_dropout != Some(0.0)
+            }
+        }
+    }
+
+    /// The whole configuration.
+    pub fn config(&self, given: &Given) -> GeneratorConfig {
+        match self {
+            Self::RqTransformer(shape) => GeneratorConfig::RqTransformer(shape.config(given)),
+            Self::Far(shape) => GeneratorConfig::Far(shape.config(given)),
+        }
+    }
+}
+
+impl RqTransformerShape {
+    fn config(&self, given: &Given) -> RqTransformerConfig {
+        let shape = self.clone();
+        RqTransformerConfig {
+            height: given.layout.height,
+            width: given.layout.width,
+            depth: given.layout.depth(),
+            codebook_size: CodebookSize::of(&given.layout.codebook_sizes),
+            embed_dim: shape.embed_dim,
+            embedding: match shape.embedding {
+                EmbeddingKind::Tokenizer { cumulative } => CodeInput::Tokenizer {
+                    code_dim: given.code_dim,
+                    cumulative,
+                },
+                EmbeddingKind::Own { tables } => CodeInput::Own { tables },
+            },
+            classifier: shape.classifier,
+            condition: match shape.condition {
+                ConditionKind::Unconditional => Condition::Unconditional {},
+                ConditionKind::Class => Condition::Class {
+                    classes: given.classes,
+                },
+            },
+            body: shape.body,
+            head: shape.head,
+            embedding_dropout: shape.embedding_dropout,
+        }
+    }
+}
+
+impl FarShape {
+    fn config(&self, given: &Given) -> FarConfig {
+        FarConfig {
+            height: given.layout.height,
+            width: given.layout.width,
+            depth: given.layout.depth(),
+            codebook_size: CodebookSize::of(&given.layout.codebook_sizes),
+            embed_dim: self.embed_dim,
+            layers: self.layers,
+            heads: self.heads,
+            hidden: self.hidden,
+            head: self.head.clone(),
+            condition: match self.condition {
+                ConditionKind::Unconditional => FarCondition::Unconditional {},
+                ConditionKind::Class => FarCondition::Class {
+                    classes: given.classes,
+                    dropout: self.condition_dropout.unwrap_or(PUBLISHED_DROPOUT),
+                },
+            },
+            token_dropout: self.token_dropout,
+            residual_dropout: self.residual_dropout,
+        }
+    }
+}
+
+/// The kinds, as files name them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    /// Also where nothing is said: there was no other once.
+    #[default]
+    RqTransformer,
+    Far,
+}
+
+/// What a file says, before it is known to be of one kind: every field of every kind once, rather than a
+/// tagged enum, whose errors no longer know their line.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    #[serde(default)]
+    kind: Kind,
+    embed_dim: usize,
+    condition: ConditionKind,
+    head: HeadFields,
+    embedding: Option<EmbeddingKind>,
+    classifier: Option<Sharing>,
+    body: Option<StackConfig>,
+    embedding_dropout: Option<f64>,
+    layers: Option<usize>,
+    heads: Option<usize>,
+    hidden: Option<usize>,
+    condition_dropout: Option<f64>,
+    token_dropout: Option<f64>,
+    residual_dropout: Option<f64>,
+}
+
+/// The head of either kind.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeadFields {
+    kind: Option<HeadKind>,
+    layers: Option<usize>,
+    heads: Option<usize>,
+    attention_dropout: Option<f64>,
+    residual_dropout: Option<f64>,
+    gelu: Option<GeluKind>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum HeadKind {
+    Autoregressive,
+    Linear,
+    Mlp,
+}
+
+impl TryFrom<Fields> for GeneratorShape {
+    type Error = String;
+
+    fn try_from(fields: Fields) -> Result<Self, String> {
+        match fields.kind {
+            Kind::RqTransformer => fields.rq_transformer().map(Self::RqTransformer),
+            Kind::Far => fields.far().map(Self::Far),
+        }
+    }
+}
+
+/// A field that this kind must have.
+fn needed<T>(value: Option<T>, name: &str) -> Result<T, String> {
+    value.ok_or_else(|| format!("missing field `{name}`"))
+}
+
+/// Refuses fields of another kind.
+fn refuse<const N: usize>(kind: &str, foreign: [(&str, bool); N]) -> Result<(), String> {
+    match foreign.iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(format!("`{name}` is no field of kind = \"{kind}\"")),
+        None => Ok(()),
+    }
+}
+
+impl Fields {
+    fn rq_transformer(self) -> Result<RqTransformerShape, String> {
+        let foreign = [
+            ("layers", self.layers.is_some()),
+            ("heads", self.heads.is_some()),
+            ("hidden", self.hidden.is_some()),
+            ("condition_dropout", self.condition_dropout.is_some()),
+            ("token_dropout", self.token_dropout.is_some()),
+            ("residual_dropout", self.residual_dropout.is_some()),
+            ("head.kind", self.head.kind.is_some()),
+        ];
+        refuse("rq_transformer", foreign)?;
+        let stack = StackConfig::published(
+            needed(self.head.layers, "head.layers")?,
+            needed(self.head.heads, "head.heads")?,
+        );
+        Ok(RqTransformerShape {
+            embed_dim: self.embed_dim,
+            condition: self.condition,
+            embedding: needed(self.embedding, "embedding")?,
+            classifier: self.classifier.unwrap_or_default(),
+            body: needed(self.body, "body")?,
+            head: StackConfig {
+                attention_dropout: self
+                    .head
+                    .attention_dropout
+                    .unwrap_or(stack.attention_dropout),
+                residual_dropout: self.head.residual_dropout.unwrap_or(stack.residual_dropout),
+                gelu: self.head.gelu.unwrap_or(stack.gelu),
+                ..stack
+            },
+            embedding_dropout: self.embedding_dropout.unwrap_or(0.0),
+        })
+    }
+
+    fn far(self) -> Result<FarShape, String> {
+        let foreign = [
+            ("embedding", self.embedding.is_some()),
+            ("classifier", self.classifier.is_some()),
+            ("body", self.body.is_some()),
+            ("embedding_dropout", self.embedding_dropout.is_some()),
+            ("head.heads", self.head.heads.is_some()),
+            (
+                "head.attention_dropout",
+                self.head.attention_dropout.is_some(),
+            ),
+            (
+                "head.residual_dropout",
+                self.head.residual_dropout.is_some(),
+            ),
+            ("head.gelu", self.head.gelu.is_some()),
+        ];
+        refuse("far", foreign)?;
+        if self.condition == ConditionKind::Unconditional && self.condition_dropout.is_some() {
+            return Err(
+                "`condition_dropout` hides classes, but condition = \"unconditional\"".into(),
+            );
+        }
+        let head = match (needed(self.head.kind, "head.kind")?, self.head.layers) {
+            (HeadKind::Autoregressive, layers) => HeadConfig::Autoregressive {
+                layers: needed(layers, "head.layers")?,
+            },
+            (HeadKind::Linear, None) => HeadConfig::Linear {},
+            (HeadKind::Mlp, None) => HeadConfig::Mlp {},
+            (HeadKind::Linear | HeadKind::Mlp, Some(_)) => {
+                return Err("`head.layers` is only of head.kind = \"autoregressive\"".into());
+            }
+        };
+        Ok(FarShape {
+            embed_dim: self.embed_dim,
+            layers: needed(self.layers, "layers")?,
+            heads: needed(self.heads, "heads")?,
+            hidden: self.hidden,
+            condition: self.condition,
+            condition_dropout: self.condition_dropout,
+            token_dropout: self.token_dropout.unwrap_or(PUBLISHED_DROPOUT),
+            residual_dropout: self.residual_dropout.unwrap_or(PUBLISHED_DROPOUT),
+            head,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RQ: &str = "
+        embed_dim = 32\ncondition = 'class'\nembedding = { kind = 'tokenizer' }
+        body = { layers = 2, heads = 2 }\nhead = { layers = 1, heads = 2, residual_dropout = 0.0 }";
+    const FAR: &str = "
+        kind = 'far'\nembed_dim = 32\ncondition = 'class'\nlayers = 2\nheads = 2
+        head = { kind = 'autoregressive', layers = 1 }";
+
+    fn parse(text: &str) -> Result<GeneratorShape, String> {
+        toml::from_str(text).map_err(|error: toml::de::Error| error.to_string())
+    }
+
+    #[test]
+    fn without_a_kind_it_is_an_rq_transformer_and_is_written_so() {
+        let shape = parse(RQ).unwrap();
+        assert_eq!(
+            parse(&format!("kind = 'rq_transformer'{RQ}")),
+            Ok(shape.clone())
+        );
+        let GeneratorShape::RqTransformer(rq) = &shape else {
+            panic!("{shape:?}")
+        };
+        assert_eq!(rq.head.residual_dropout, 0.0);
+        assert_eq!(rq.body, StackConfig::published(2, 2));
+        assert!(shape.needs_tables() && !shape.can_be_guided());
+        let written = toml::to_string(&shape).unwrap();
+        assert!(!written.contains("rq_transformer"), "{written}");
+        assert_eq!(parse(&written), Ok(shape));
+    }
+
+    #[test]
+    fn far_has_the_published_dropouts_and_survives_being_written() {
+        let shape = parse(FAR).unwrap();
+        let given = Given {
+            layout: CodeLayout {
+                height: 4,
+                width: 5,
+                codebook_sizes: vec![16, 8],
+            },
+            code_dim: 3,
+            classes: 7,
+        };
+        let GeneratorConfig::Far(config) = shape.config(&given) else {
+            panic!("{shape:?}")
+        };
+        assert_eq!(config.condition, FarCondition::classes(7));
+        assert_eq!(config.codebook_size, CodebookSize::PerDepth(vec![16, 8]));
+        assert_eq!((config.height, config.width, config.depth), (4, 5, 2));
+        assert_eq!((config.token_dropout, config.residual_dropout), (0.1, 0.1));
+        assert!(shape.can_be_guided() && !shape.needs_tables());
+        for more in [
+            "",
+            "\nhidden = 64\ncondition_dropout = 0.0\ntoken_dropout = 0.5",
+        ] {
+            let shape = parse(&format!("{FAR}{more}")).unwrap();
+            assert_eq!(shape.can_be_guided(), more.is_empty());
+            let written = toml::to_string(&shape).unwrap();
+            assert_eq!(parse(&written), Ok(shape), "{written}");
+        }
+    }
+
+    #[test]
+    fn fields_of_the_other_kind_are_refused() {
+        let cases = [
+            (
+                format!("{RQ}\nlayers = 3"),
+                "`layers` is no field of kind = \"rq_transformer\"",
+            ),
+            (
+                format!("{FAR}\nclassifier = 'shared'"),
+                "`classifier` is no field of kind = \"far\"",
+            ),
+            (format!("{FAR}\ndepth = 3"), "unknown field `depth`"),
+            (
+                FAR.replace("layers = 1 }", "layers = 1, heads = 2 }"),
+                "`head.heads` is no field",
+            ),
+            (
+                FAR.replace("'autoregressive'", "'linear'"),
+                "`head.layers` is only of",
+            ),
+            (FAR.replace("heads = 2", ""), "missing field `heads`"),
+            (
+                RQ.replace("body = { layers = 2, heads = 2 }", ""),
+                "missing field `body`",
+            ),
+            (
+                format!(
+                    "{}\ncondition_dropout = 0.1",
+                    FAR.replace("'class'", "'unconditional'")
+                ),
+                "hides classes",
+            ),
+            (FAR.replace("'far'", "'fra'"), "unknown variant `fra`"),
+        ];
+        for (text, part) in cases {
+            let message = parse(&text).unwrap_err();
+            assert!(message.contains(part), "{part} is not in {message}");
+        }
+    }
+}
