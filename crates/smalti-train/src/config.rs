@@ -257,6 +257,9 @@ impl GeneratorRun {
                     .into(),
             );
         }
+        let guidance = self.sampling.guidance.iter();
+        let guidance = guidance.flat_map(|guidance| guidance.problems());
+        problems.extend(guidance.map(|problem| format!("sampling.{problem}")));
         if self.sampling.is_guided() && !self.model.can_be_guided() {
             problems.push("sampling.guidance: this generator never learns images without their class; use kind = \"far\" with condition = \"class\", or leave guidance out".into());
         }

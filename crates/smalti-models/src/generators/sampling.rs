@@ -65,7 +65,8 @@ impl Guidance {
         }
     }
 
-    fn problems(&self) -> Vec<String> {
+    /// Everything that is wrong with it.
+    pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if !(self.scale.is_finite() && self.scale >= 0.0) {
             let got = self.scale;

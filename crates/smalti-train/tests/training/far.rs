@@ -118,12 +118,13 @@ fn a_configuration_that_contradicts_itself_is_refused() {
         size: 0,
         enlarge: 1.1,
     };
-    run.sampling.guidance = Some(Guidance::new(2.0));
+    run.sampling.guidance = Some(Guidance::new(-2.0));
     let message = RunConfig::Generator(run).validate().unwrap_err();
     let message = message.to_string();
     for part in [
         "mirror: the views",
         "views: size must be at least 1",
+        "sampling.guidance: expected a scale of at least 0 (1 is none), got -2",
         "sampling.guidance: this generator never learns images without their class",
     ] {
         assert!(message.contains(part), "{part} is not in {message}");
