@@ -15,6 +15,10 @@ use super::rq_transformer::RqTransformer;
 
 /// One of the generators. The names of its parameters are those of the generator itself.
 #[derive(Module, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a program holds one, its weights weigh more"
+)]
 pub enum AnyGenerator {
     /// Codes that refine one another.
     RqTransformer(RqTransformer),

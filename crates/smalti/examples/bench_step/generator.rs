@@ -21,8 +21,8 @@ use smalti_models::generators::{CodeTargets, Conditions, GenerationRequest, Gene
 use smalti_nn::state::{Array, Weights, host_values};
 use smalti_nn::{Init, Noise};
 use smalti_quantize::{Codes, Quantizer, ResidualConfig, ResidualQuantizer};
-use smalti_train::checkpoint::Learner;
 use smalti_train::gradients::Gradients;
+use smalti_train::learner::Learner;
 use smalti_train::optimizer::{DecayScope, OptimizerConfig, OptimizerKind};
 
 use crate::inputs::Inputs;

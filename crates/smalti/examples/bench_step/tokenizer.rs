@@ -17,8 +17,8 @@ use smalti_models::autoencoder::{
 use smalti_nn::state::{Array, host_values};
 use smalti_nn::{Init, Noise};
 use smalti_quantize::{Learning, QuantizerConfig, ResidualConfig, Revival};
-use smalti_train::checkpoint::Learner;
 use smalti_train::gradients::Gradients;
+use smalti_train::learner::Learner;
 use smalti_train::loss::{ReconstructionLoss, weigh};
 use smalti_train::model_dir::TokenizerModel;
 use smalti_train::optimizer::{DecayScope, OptimizerConfig, OptimizerKind};
@@ -162,7 +162,7 @@ impl Work for Stage1Step {
             ReconstructionLoss::SquaredError.of(result.images, images),
         )];
         losses.extend(result.losses);
-        let (total, losses) = weigh(losses, &self.weights)?;
+        let total = weigh(&losses, &self.weights)?.expect("there are losses");
         let value = |loss: &Tensor<1>| json!(loss.clone().inner().into_scalar::<f32>());
         let mut numbers = vec![("loss", value(&total)), ("checksum", value(&total))];
         numbers.extend(losses.iter().map(|(name, loss)| (*name, value(loss))));

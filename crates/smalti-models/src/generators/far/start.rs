@@ -21,6 +21,10 @@ use crate::generators::conditions::{Caption, Conditions};
 
 /// Makes the first vectors of a sequence. Field names are those of published files.
 #[derive(Module, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a model holds one, its weights weigh more"
+)]
 pub enum StartEmbedding {
     /// Of classes; without any, of nothing.
     Class(ClassEmbedding),
