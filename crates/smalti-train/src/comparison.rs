@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
+pub use crate::report::REPORT_FILE;
 pub use config::{BaseRun, ComparisonConfig, ComparisonKind, Entry};
 pub use result::{EntryResult, Measured, Outcome, Results};
 
@@ -30,8 +31,6 @@ use crate::run::TokenizerImages;
 
 /// File name of the numbers of a comparison.
 pub const RESULTS_FILE: &str = "results.json";
-/// File name of its report.
-pub const REPORT_FILE: &str = "report.html";
 
 /// How a comparison ended.
 #[derive(Clone, Debug, PartialEq)]

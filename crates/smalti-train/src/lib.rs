@@ -18,6 +18,7 @@ pub mod generator;
 pub mod generator_shape;
 pub mod gradients;
 pub mod journal;
+mod json;
 pub mod learner;
 pub mod loss;
 pub mod model_dir;

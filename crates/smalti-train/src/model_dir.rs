@@ -287,9 +287,7 @@ fn write<T: Serialize>(
         fingerprint: fingerprint.to_owned(),
         description,
     };
-    let mut json = serde_json::to_vec_pretty(&stamped).expect("a description serialises");
-    json.push(b'\n');
-    Ok(smalti_data::atomic::write(&folder.join(name), &json)?)
+    crate::json::write(&folder.join(name), &stamped)
 }
 
 fn read<T: Serialize + for<'de> Deserialize<'de>>(

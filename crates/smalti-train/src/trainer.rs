@@ -83,7 +83,7 @@ impl RunFolder {
 
     /// The report.
     pub fn report(&self) -> PathBuf {
-        self.0.join("report.html")
+        self.0.join(crate::report::REPORT_FILE)
     }
 
     /// The folder of a run as the user named it.

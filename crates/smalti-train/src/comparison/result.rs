@@ -92,7 +92,7 @@ impl Results {
     }
 
     pub(super) fn write(&self, path: &Path) -> Result<(), TrainError> {
-        write_json(path, self)
+        crate::json::write(path, self)
     }
 
     /// The stated rates, lowest first.
@@ -118,11 +118,4 @@ impl Results {
         }
         names
     }
-}
-
-/// Writes a value as indented JSON.
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
-    let mut json = serde_json::to_vec_pretty(value).expect("results are numbers and names");
-    json.push(b'\n');
-    Ok(smalti_data::atomic::write(path, &json)?)
 }

@@ -10,7 +10,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::candidate::Candidate;
-use super::result::{EntryResult, Measured, Outcome, write_json};
+use super::result::{EntryResult, Measured, Outcome};
 use crate::error::TrainError;
 use crate::evaluation::evaluate;
 use crate::model_dir::TokenizerModel;
@@ -53,7 +53,7 @@ impl Trial<'_> {
         match self.train(images, device, observer) {
             Ok(Some(seconds)) => {
                 let result = self.measure(seconds, images, device, observer)?;
-                write_json(&path, &result)?;
+                crate::json::write(&path, &result)?;
                 Ok(Some(result))
             }
             Ok(None) => Ok(None),
@@ -92,7 +92,7 @@ impl Trial<'_> {
         };
         clock.steps += last - watch.first;
         clock.seconds += watch.seconds;
-        write_json(&path, &clock)?;
+        crate::json::write(&path, &clock)?;
         Ok(match outcome {
             RunOutcome::Finished(_) => Some(clock.of_steps(run.training.steps)),
             RunOutcome::Stopped { .. } => None,

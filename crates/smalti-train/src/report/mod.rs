@@ -49,6 +49,9 @@ pub use value::{Quantity, Value};
 use html::escape;
 pub(crate) use html::slug;
 
+/// Name of the page in the folder of what it tells of.
+pub const REPORT_FILE: &str = "report.html";
+
 /// From this many sections on, the page has a table of contents.
 const CONTENTS_FROM: usize = 3;
 
