@@ -6,13 +6,18 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::device::DeviceChoice;
 
+mod vae;
+
+pub(crate) use vae::{ConvertOptions, DivergenceOptions, SampleOptions};
+
 const EXAMPLES: &str = "\
 Examples:
   smalti demo                                     the whole path on bundled images, with a report
   smalti train configs/emoji-tokenizer.toml       train a tokenizer
   smalti encode --model RUN photos -o tokens      images to tokens
   smalti decode --model RUN tokens -o pictures    tokens to images
-  smalti generate --model RUN --class Flags -o grid.png";
+  smalti generate --model RUN --class Flags -o grid.png
+  smalti convert VAE --images photos -o tokenizer";
 
 /// Images to discrete tokens and tokens to images.
 #[derive(Debug, Parser)]
@@ -46,6 +51,10 @@ pub(crate) enum Command {
     Evaluate(EvaluateOptions),
     /// Write new images
     Generate(GenerateOptions),
+    /// Measure the divergence of a Gaussian VAE and what its codes can be
+    Divergence(DivergenceOptions),
+    /// Make a tokenizer of a trained Gaussian VAE, without training
+    Convert(ConvertOptions),
     /// Say what a file or folder is that smalti wrote
     Inspect(InspectOptions),
     /// Print completions for a shell

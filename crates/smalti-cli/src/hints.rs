@@ -91,6 +91,12 @@ fn of_error(error: &Error) -> Option<String> {
         {
             "a model folder is what `smalti train` leaves in RUN/model, or `smalti demo` in smalti-demo/tokenizer/model"
         }
+        Error::Layout { problem, .. } if problem.contains("no means and variances") => {
+            "a VAE is what `smalti train` makes with kind = \"gaussian\" under [model.quantizer]; published ones can be converted, too"
+        }
+        Error::Published(_) => {
+            "what can be read: the folder of a diffusers AutoencoderKL, a file of latent diffusion (.ckpt, .safetensors), or the yaml of Gaussian Quant with its weights beside it"
+        }
         Error::NonFinite { .. } => {
             "lower the learning rate or clip gradients, for example `smalti train --resume RUN --set optimizer.learning_rate=1e-4 --set optimizer.clip_norm=1.0`"
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use smalti_data::{DataError, TokenFileError};
 use smalti_metrics::MetricError;
 use smalti_models::autoencoder::InvalidAutoencoder;
+use smalti_models::autoencoder::published::PublishedError;
 use smalti_models::generators::{GenerateError, InvalidGenerator};
 use smalti_nn::state::WeightsError;
 use smalti_quantize::QuantizeError;
@@ -87,6 +88,9 @@ pub enum TrainError {
     /// An autoencoder that cannot be built.
     #[error(transparent)]
     Autoencoder(#[from] InvalidAutoencoder),
+    /// A published checkpoint.
+    #[error(transparent)]
+    Published(#[from] PublishedError),
     /// A generator that cannot be built.
     #[error(transparent)]
     Generator(#[from] InvalidGenerator),
@@ -96,6 +100,9 @@ pub enum TrainError {
     /// The caller asked to stop before the first step; there was nothing to keep.
     #[error("stopped before the training began")]
     Stopped,
+    /// The caller asked to stop, and nothing was kept.
+    #[error("stopped; nothing was written")]
+    Interrupted,
 }
 
 impl TrainError {

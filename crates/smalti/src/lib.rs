@@ -14,12 +14,14 @@
 //! ```
 //!
 //! [`Tokenizer`] encodes and decodes images of any size, [`Generator`] writes new ones, [`train`]
-//! trains either, [`compare`] trains several tokenizers alike, [`demo`] does all of it on bundled images.
+//! trains either, [`compare`] trains several tokenizers alike, [`Vae`] makes a tokenizer of a trained
+//! Gaussian VAE, [`demo`] does all of it on bundled images.
 
 pub mod demo;
 mod generator;
 mod inspect;
 mod tokenizer;
+mod vae;
 
 pub use burn::tensor::Device;
 #[cfg(any(feature = "vulkan", feature = "metal"))]
@@ -32,9 +34,12 @@ pub use smalti_data::{
 };
 pub use smalti_models::generators::sampling::{Guidance, PerDepth, SamplingConfig};
 pub use smalti_models::generators::{GenerateError, Progress};
+pub use smalti_quantize::Generator as CodeGenerator;
 pub use smalti_train::comparison::{self, ComparisonConfig, ComparisonOutcome, compare};
 pub use smalti_train::config::RunConfig;
+pub use smalti_train::divergence;
 pub use smalti_train::evaluation::{DepthReport, Evaluation};
 pub use smalti_train::{Observer, RunOutcome, Silent, TrainError as Error, train};
 pub use smalti_train::{model_dir, report, run_report, samples, trainer};
 pub use tokenizer::{Tokenizer, TokenizerError};
+pub use vae::Vae;

@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use smalti::data::{Dataset, Filter, ImageSource, Preprocess, Step};
-use smalti::{DatasetConfig, Evaluation, Observer, OpenOptions, Tokenizer};
+use smalti::data::{Dataset, ImageSource};
+use smalti::{Evaluation, Observer, Tokenizer};
 
-use super::table;
+use super::{images, table};
 use crate::arguments::EvaluateOptions;
 use crate::device::DeviceChoice;
-use crate::hints::Misuse;
 use crate::terminal::Terminal;
 
 pub(crate) fn run(
@@ -17,8 +16,8 @@ pub(crate) fn run(
     terminal: &mut Terminal,
 ) -> anyhow::Result<ExitCode> {
     let tokenizer = Tokenizer::load(&options.model, &device.open()?)?;
-    let datasets = open(options, terminal)?;
-    let preprocess = preprocess(options.resize);
+    let datasets = images::open(&options.images, options.strict, terminal)?;
+    let preprocess = options.resize.map(images::square).unwrap_or_default();
     let total: usize = datasets.iter().map(Dataset::len).sum();
     terminal.begin("evaluating", "image", total as u64);
     let images = datasets.iter().flat_map(|dataset| {
@@ -35,50 +34,6 @@ pub(crate) fn run(
     };
     terminal.data(&text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn open(options: &EvaluateOptions, terminal: &mut Terminal) -> anyhow::Result<Vec<Dataset>> {
-    let mut datasets = Vec::new();
-    for path in &options.images {
-        let is_archive = path.is_file() && path.to_string_lossy().contains(".tar");
-        if path.is_file() && !is_archive {
-            anyhow::bail!(Misuse(format!(
-                "{} is neither a folder of images nor a tar archive",
-                path.display()
-            )));
-        }
-        let source = match is_archive {
-            true => DatasetConfig::Shards {
-                path: path.clone(),
-                classes: Vec::new(),
-            },
-            false => DatasetConfig::Folder { path: path.clone() },
-        };
-        let (dataset, report) = source.open(&OpenOptions {
-            strict: options.strict,
-            ..OpenOptions::default()
-        })?;
-        for file in &report.broken {
-            terminal.warn(&format!("skipped {}: {}", file.name, file.reason));
-        }
-        datasets.push(dataset);
-    }
-    Ok(datasets)
-}
-
-fn preprocess(resize: Option<usize>) -> Preprocess {
-    let steps = resize.map(|size| {
-        vec![
-            Step::ResizeShorter {
-                size,
-                filter: Filter::Bilinear,
-            },
-            Step::CenterCrop { size },
-        ]
-    });
-    Preprocess {
-        steps: steps.unwrap_or_default(),
-    }
 }
 
 fn describe(evaluation: &Evaluation) -> String {

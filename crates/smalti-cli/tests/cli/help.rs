@@ -14,6 +14,8 @@ fn help_of_every_command() {
         "decode",
         "evaluate",
         "generate",
+        "divergence",
+        "convert",
         "inspect",
         "completions",
     ] {
@@ -48,7 +50,16 @@ fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let called = smalti(folder().path(), ["completions", shell]).succeeded();
         for command in [
-            "demo", "train", "compare", "encode", "decode", "evaluate", "generate", "inspect",
+            "demo",
+            "train",
+            "compare",
+            "encode",
+            "decode",
+            "evaluate",
+            "generate",
+            "divergence",
+            "convert",
+            "inspect",
         ] {
             assert!(
                 called.text().contains(command),

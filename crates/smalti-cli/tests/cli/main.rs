@@ -13,3 +13,4 @@ mod inspect;
 mod interruptions;
 mod support;
 mod training;
+mod vae;

@@ -46,6 +46,26 @@ checkpoint_every = 7
 log_every = 1
 "#;
 
+/// What makes a Gaussian VAE of it.
+pub(crate) const GAUSSIAN: &str = r#"
+[model.quantizer]
+kind = "gaussian"
+codebook_size = 16
+code_dim = 4
+channels = 8
+
+[losses]
+reconstruction = 1.0
+divergence = 1e-4
+"#;
+
+/// The configuration of a Gaussian VAE.
+pub(crate) fn gaussian() -> String {
+    let (before, rest) = TOKENIZER.split_once("[model.quantizer]").unwrap();
+    let (_, after) = rest.split_once("[optimizer]").unwrap();
+    format!("{before}{GAUSSIAN}\n[optimizer]{after}")
+}
+
 /// A generator of its codes, with the classes of the emoji.
 pub(crate) const GENERATOR: &str = r#"
 kind = "generator"
@@ -164,7 +184,7 @@ pub(crate) fn smalti<I: AsRef<std::ffi::OsStr>>(
     )
 }
 
-/// Calls the program with arguments in one string, `{tokenizer}`, `{other}` and `{generator}` replaced by
+/// Calls the program with arguments in one string, `{tokenizer}`, `{other}`, `{generator}` and `{gaussian}` replaced by
 /// the folders of the models.
 pub(crate) fn call(folder: &Path, line: &str) -> Called {
     let models = models();
@@ -175,6 +195,7 @@ pub(crate) fn call(folder: &Path, line: &str) -> Called {
             word.replace("{tokenizer}", &path(&models.tokenizer))
                 .replace("{other}", &path(&models.other))
                 .replace("{generator}", &path(&models.generator))
+                .replace("{gaussian}", &path(&models.gaussian))
         }),
     )
 }
@@ -184,6 +205,7 @@ pub(crate) struct Models {
     pub(crate) tokenizer: PathBuf,
     pub(crate) other: PathBuf,
     pub(crate) generator: PathBuf,
+    pub(crate) gaussian: PathBuf,
 }
 
 fn place() -> &'static Path {
@@ -230,7 +252,10 @@ pub(crate) fn models() -> &'static Models {
             ["train", "generator.toml", "--out", "generator", "-q"],
         )
         .succeeded();
+        std::fs::write(place.join("gaussian.toml"), gaussian()).unwrap();
+        smalti(place, ["train", "gaussian.toml", "--out", "gaussian", "-q"]).succeeded();
         Models {
+            gaussian: place.join("gaussian"),
             tokenizer: place.join("tokenizer"),
             other: place.join("other"),
             generator: place.join("generator"),

@@ -144,7 +144,7 @@ impl GaussianConfig {
     }
 
     /// The channel of each position of the codes.
-    pub(super) fn order(&self) -> Vec<usize> {
+    pub fn order(&self) -> Vec<usize> {
         let (depth, code_dim) = (self.depth(), self.code_dim);
         match &self.layout {
             Layout::Strided => (0..self.channels)

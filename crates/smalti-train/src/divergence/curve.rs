@@ -37,31 +37,55 @@ impl<const N: usize> Bins<N> {
 
     /// Adds one sample.
     pub(super) fn add(&mut self, excess_bits: f64, numbers: [f64; N]) {
-        let bin = self
-            .0
-            .entry((excess_bits * PER_BIT).floor() as i64)
-            .or_insert(Bin {
-                count: 0,
-                excess: 0.0,
-                sums: [0.0; N],
-            });
-        bin.count += 1;
-        bin.excess += excess_bits;
-        bin.sums
-            .iter_mut()
-            .zip(numbers)
-            .for_each(|(sum, number)| *sum += number);
+        let bin = self.0.entry((excess_bits * PER_BIT).floor() as i64);
+        bin.or_insert_with(Bin::new).add(&Bin {
+            count: 1,
+            excess: excess_bits,
+            sums: numbers,
+        });
     }
 
     /// The averages of all bins with enough samples, from the least excess to the greatest.
     pub(super) fn averages(&self) -> Vec<Averages<N>> {
         let full = self.0.values().filter(|bin| bin.count >= FEWEST);
-        let average = |bin: &Bin<N>| Averages {
-            count: bin.count,
-            excess_bits: bin.excess / bin.count as f64,
-            means: bin.sums.map(|sum| sum / bin.count as f64),
-        };
-        full.map(average).collect()
+        full.map(Bin::average).collect()
+    }
+
+    /// The averages of all samples, those of sparse bins included.
+    ///
+    /// # Panics
+    /// When there are none.
+    pub(super) fn total(&self) -> Averages<N> {
+        let mut all = Bin::new();
+        self.0.values().for_each(|bin| all.add(bin));
+        assert!(all.count > 0, "no samples have no averages");
+        all.average()
+    }
+}
+
+impl<const N: usize> Bin<N> {
+    fn new() -> Self {
+        Self {
+            count: 0,
+            excess: 0.0,
+            sums: [0.0; N],
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.excess += other.excess;
+        let sums = self.sums.iter_mut().zip(other.sums);
+        sums.for_each(|(sum, more)| *sum += more);
+    }
+
+    fn average(&self) -> Averages<N> {
+        let count = self.count as f64;
+        Averages {
+            count: self.count,
+            excess_bits: self.excess / count,
+            means: self.sums.map(|sum| sum / count),
+        }
     }
 }
 
@@ -85,5 +109,9 @@ mod tests {
         assert!((averages[1].excess_bits - 0.3).abs() < 1e-12);
         assert_eq!(averages[0].means, [1.0, (FEWEST - 1) as f64 / 2.0]);
         assert_eq!(averages[1].means, [0.5, 3.0]);
+        let total = bins.total();
+        assert_eq!(total.count, 3 * FEWEST + 1);
+        let excess = (FEWEST as f64 * 0.4 + 7.0) / (3 * FEWEST + 1) as f64;
+        assert!((total.excess_bits - excess).abs() < 1e-12, "{total:?}");
     }
 }

@@ -1,4 +1,6 @@
-//! How numbers are distributed: mean, ends, quantiles.
+//! How numbers are distributed: mean, ends, quantiles, histogram.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +25,23 @@ pub struct Distribution {
     pub p95: f64,
     /// The largest.
     pub max: f64,
+    /// How many lie where.
+    pub histogram: Counts,
 }
+
+/// Numbers counted in bins of equal width.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Where the first bin begins.
+    pub low: f64,
+    /// The width of each.
+    pub width: f64,
+    /// The numbers in each.
+    pub counts: Vec<u64>,
+}
+
+/// Bins of a histogram.
+const BINS: usize = 48;
 
 impl Distribution {
     /// Of finite numbers, in any order.
@@ -45,8 +63,31 @@ impl Distribution {
             p75: at(0.75),
             p95: at(0.95),
             max: sorted[sorted.len() - 1],
+            histogram: counts(&sorted),
         }
     }
+}
+
+/// The mean and where nine in ten lie.
+impl fmt::Display for Distribution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mean, p05, p95, .. } = self;
+        write!(f, "{mean:.2}, nine in ten between {p05:.2} and {p95:.2}")
+    }
+}
+
+fn counts(sorted: &[f64]) -> Counts {
+    let (low, high) = (sorted[0], sorted[sorted.len() - 1]);
+    // One value repeated still needs bins with a width.
+    let (low, width) = match high > low {
+        true => (low, (high - low) / BINS as f64),
+        false => (low - 0.5, 1.0 / BINS as f64),
+    };
+    let mut counts = vec![0; BINS];
+    for value in sorted {
+        counts[(((value - low) / width) as usize).min(BINS - 1)] += 1;
+    }
+    Counts { low, width, counts }
 }
 
 /// Between the two neighbours in proportion, as NumPy does.
@@ -65,6 +106,10 @@ mod tests {
     fn quantiles_are_those_of_the_sorted_numbers() {
         let numbers = Distribution::of((0..=20).rev().map(f64::from));
         assert_eq!((numbers.min, numbers.max, numbers.mean), (0.0, 20.0, 10.0));
+        assert_eq!(
+            numbers.to_string(),
+            "10.00, nine in ten between 1.00 and 19.00"
+        );
         let inner = [
             numbers.p05,
             numbers.p25,
@@ -75,6 +120,10 @@ mod tests {
         for (found, expected) in inner.into_iter().zip([1.0, 5.0, 10.0, 15.0, 19.0]) {
             assert!((found - expected).abs() < 1e-12, "{inner:?}");
         }
+        let bins = &numbers.histogram;
+        assert_eq!(bins.counts.iter().sum::<u64>(), 21);
+        assert_eq!((bins.counts[0], bins.counts[BINS - 1]), (1, 1));
+        assert!((bins.low + bins.width * BINS as f64 - 20.0).abs() < 1e-12);
         let two = Distribution::of([1.0, 2.0]);
         assert!((two.p05 - 1.05).abs() < 1e-12 && two.median == 1.5);
     }
@@ -86,5 +135,6 @@ mod tests {
             (one.count, one.min, one.p05, one.p95, one.max),
             (1, 3.5, 3.5, 3.5, 3.5)
         );
+        assert_eq!(one.histogram.counts[BINS / 2], 1);
     }
 }

@@ -33,6 +33,17 @@ pub enum Grouping {
 }
 
 impl Grouping {
+    /// Whether it can be carried out with so many channels.
+    ///
+    /// # Errors
+    /// When a custom order does not name every channel once.
+    pub fn check(&self, channels: usize) -> Result<(), String> {
+        match self {
+            Self::Custom(order) => check_order(order, channels),
+            _ => Ok(()),
+        }
+    }
+
     /// Channels, group after group.
     ///
     /// `codebook_bits` has log2 K for each group, and so says how many groups there are.
@@ -55,6 +66,12 @@ impl Grouping {
             Self::Even => Ok(even(&Products::of(moments), codebook_bits)),
         }
     }
+}
+
+/// Channels as text: "0, 4, 8".
+pub(super) fn listed(channels: &[usize]) -> String {
+    let names: Vec<String> = channels.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }
 
 fn strided(channels: usize, groups: usize) -> Vec<usize> {

@@ -55,8 +55,19 @@ pub struct GroupCurve {
     pub groups: usize,
     /// All codebook sizes together.
     pub points: Vec<GroupPoint>,
-    /// log2 K and its points.
-    pub sizes: Vec<(u32, Vec<GroupPoint>)>,
+    /// Each codebook size.
+    pub sizes: Vec<GroupSize>,
+}
+
+/// One codebook size.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupSize {
+    /// log2 K
+    pub codebook_bits: u32,
+    /// The averages of all that was quantized with it.
+    pub all: GroupPoint,
+    /// The same, by the distance of log2 K from R.
+    pub points: Vec<GroupPoint>,
 }
 
 impl GroupExperiment {
@@ -96,7 +107,11 @@ impl GroupExperiment {
                 bins.add(excess, numbers);
                 all.add(excess, numbers);
             }
-            sizes.push((codebook_bits, points(&bins)));
+            sizes.push(GroupSize {
+                codebook_bits,
+                all: point(&bins.total()),
+                points: points(&bins),
+            });
         }
         Ok(GroupCurve {
             size,
@@ -134,18 +149,19 @@ pub(super) fn normalized_error(group: &[Scalar], value: impl Fn(usize) -> f64) -
 }
 
 fn points(bins: &Bins<4>) -> Vec<GroupPoint> {
-    let point = |averages: &Averages<4>| {
-        let [error, large_errors, at_least, at_most] = averages.means;
-        GroupPoint {
-            excess_bits: averages.excess_bits,
-            count: averages.count,
-            error,
-            large_errors,
-            at_least,
-            at_most,
-        }
-    };
     bins.averages().iter().map(point).collect()
+}
+
+fn point(averages: &Averages<4>) -> GroupPoint {
+    let [error, large_errors, at_least, at_most] = averages.means;
+    GroupPoint {
+        excess_bits: averages.excess_bits,
+        count: averages.count,
+        error,
+        large_errors,
+        at_least,
+        at_most,
+    }
 }
 
 #[cfg(test)]
@@ -198,6 +214,11 @@ mod tests {
             .unwrap();
         assert_eq!(sizes, (0..=8).collect::<Vec<_>>());
         assert_eq!((curve.size, curve.groups), (3, 600));
+        let small = &curve.sizes[0];
+        assert_eq!((small.codebook_bits, small.all.count), (0, 600));
+        // Twice the codes: all groups move by one bit.
+        let step = curve.sizes[1].all.excess_bits - small.all.excess_bits;
+        assert!((step - 1.0).abs() < 1e-9, "{step}");
         let (first, last) = (&curve.points[0], curve.points.last().unwrap());
         assert!(first.error > 1.5 && first.large_errors > 0.6, "{first:?}");
         assert!(last.error < 0.6 && last.large_errors < 0.1, "{last:?}");

@@ -63,8 +63,19 @@ pub struct ScalarCurve {
     pub c2: f64,
     /// All codebook sizes together.
     pub points: Vec<ScalarPoint>,
-    /// log2 K and its points.
-    pub sizes: Vec<(u32, Vec<ScalarPoint>)>,
+    /// Each codebook size.
+    pub sizes: Vec<ScalarSize>,
+}
+
+/// One codebook size.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScalarSize {
+    /// log2 K
+    pub codebook_bits: u32,
+    /// The averages of all that was quantized with it.
+    pub all: ScalarPoint,
+    /// The same, by the distance of log2 K from R.
+    pub points: Vec<ScalarPoint>,
 }
 
 impl ScalarExperiment {
@@ -95,7 +106,11 @@ impl ScalarExperiment {
                     all.add(*excess, numbers);
                 }
             }
-            sizes.push((codebook_bits, points(&bins)));
+            sizes.push(ScalarSize {
+                codebook_bits,
+                all: point(&bins.total()),
+                points: points(&bins),
+            });
         }
         ScalarCurve {
             scalars: scalars.len(),
@@ -148,27 +163,28 @@ fn is_large(scalar: &Scalar, codes: &[f64]) -> bool {
 }
 
 fn points(bins: &Bins<6>) -> Vec<ScalarPoint> {
-    let point = |averages: &Averages<6>| {
-        let [
-            large_errors,
-            exact,
-            at_least,
-            at_most,
-            at_least_common,
-            at_most_common,
-        ] = averages.means;
-        ScalarPoint {
-            excess_bits: averages.excess_bits,
-            count: averages.count,
-            large_errors,
-            exact,
-            at_least,
-            at_most,
-            at_least_common,
-            at_most_common,
-        }
-    };
     bins.averages().iter().map(point).collect()
+}
+
+fn point(averages: &Averages<6>) -> ScalarPoint {
+    let [
+        large_errors,
+        exact,
+        at_least,
+        at_most,
+        at_least_common,
+        at_most_common,
+    ] = averages.means;
+    ScalarPoint {
+        excess_bits: averages.excess_bits,
+        count: averages.count,
+        large_errors,
+        exact,
+        at_least,
+        at_most,
+        at_least_common,
+        at_most_common,
+    }
 }
 
 #[cfg(test)]
@@ -205,6 +221,7 @@ mod tests {
         let last = curve.points.last().unwrap();
         assert!(last.large_errors < 1e-3, "{last:?}");
         assert_eq!(curve.sizes.len(), 11);
+        assert!(curve.sizes.iter().all(|size| size.all.count == 40 * 3000));
         let counted: usize = curve.points.iter().map(|point| point.count).sum();
         assert!(
             counted <= 11 * 40 * 3000 && counted > 10 * 40 * 3000,

@@ -1,9 +1,10 @@
 //! Histograms: how values are distributed, and how often each code of a codebook is used.
 //!
-//! Two forms with one drawing. [`Histogram::of_values`] counts values in bins of equal width. [`Histogram::ranked`] takes
-//! counts that are already made (one for each code) and sorts them from the most to the least used: a flat profile is a
-//! codebook used evenly, a cliff is where the dead codes begin. Where there are more codes than columns, neighbours in
-//! the ranking share a bar that shows their mean; the note says how many.
+//! Two forms with one drawing. [`Histogram::of_values`] counts values in bins of equal width
+//! ([`Histogram::of_counts`] takes bins that are counted already). [`Histogram::ranked`] takes counts that are
+//! already made (one for each code) and sorts them from the most to the least used: a flat profile is a codebook
+//! used evenly, a cliff is where the dead codes begin. Where there are more codes than columns, neighbours in the
+//! ranking share a bar that shows their mean; the note says how many.
 
 use super::{
     axis::{Axis, AxisStyle, Scale},
@@ -59,34 +60,41 @@ impl Histogram {
             .collect();
         let smallest = finite.iter().copied().fold(f64::INFINITY, f64::min);
         let largest = finite.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let mut histogram = Self::empty(title.into(), x.into(), Quantity::new("values in the bin"));
-        histogram.notes.push(format!(
-            "{} values.",
-            Value::count(finite.len() as u64).html()
-        ));
+        // One value repeated still needs a bin with a width.
+        let (low, width) = match largest - smallest {
+            0.0 => (smallest - 0.5, 1.0 / bins as f64),
+            range => (smallest, range / bins as f64),
+        };
+        let mut counts = vec![0_u64; if finite.is_empty() { 0 } else { bins }];
+        for value in &finite {
+            counts[(((value - low) / width) as usize).min(bins - 1)] += 1;
+        }
+        let mut histogram = Self::of_counts(title, x, (low, width), &counts);
         if finite.len() < values.len() {
             histogram.notes.push(format!(
                 "{} more are not finite and not counted.",
                 values.len() - finite.len()
             ));
         }
-        if !finite.is_empty() {
-            // One value repeated still needs a bin with a width.
-            let (low, width) = match largest - smallest {
-                0.0 => (smallest - 0.5, 1.0 / bins as f64),
-                range => (smallest, range / bins as f64),
-            };
-            let mut counts = vec![0_u64; bins];
-            for value in finite {
-                counts[(((value - low) / width) as usize).min(bins - 1)] += 1;
-            }
-            let bar = |(index, count): (usize, u64)| Bar {
-                from: low + index as f64 * width,
-                to: low + (index + 1) as f64 * width,
-                height: count as f64,
-            };
-            histogram.bars = counts.into_iter().enumerate().map(bar).collect();
-        }
+        histogram
+    }
+
+    /// Bins of equal width that were counted elsewhere: where the first begins, and how wide each is.
+    pub fn of_counts(
+        title: impl Into<String>,
+        x: impl Into<Quantity>,
+        (low, width): (f64, f64),
+        counts: &[u64],
+    ) -> Self {
+        let mut histogram = Self::empty(title.into(), x.into(), Quantity::new("values in the bin"));
+        let total = Value::count(counts.iter().sum()).html();
+        histogram.notes.push(format!("{total} values."));
+        let bar = |(index, &count): (usize, &u64)| Bar {
+            from: low + index as f64 * width,
+            to: low + (index + 1) as f64 * width,
+            height: count as f64,
+        };
+        histogram.bars = counts.iter().enumerate().map(bar).collect();
         histogram
     }
 
