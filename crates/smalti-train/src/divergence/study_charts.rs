@@ -9,6 +9,8 @@ use crate::report::{Histogram, LineChart, Quantity, Series};
 
 /// Codebook sizes that have a line of their own.
 const SIZES: usize = 6;
+/// A share too small to be seen in a chart.
+const VANISHED: f64 = 1e-3;
 
 fn excess() -> Quantity {
     Quantity::new("log2 K − R").unit("bits")
@@ -25,11 +27,9 @@ pub(super) fn scalar_chart(study: &Study) -> LineChart {
         "{} scalars of the model, {} independent codebooks of each size. Bounds are drawn with each scalar's own constants (c₁ = |μσ|, c₂ = |μ| + σ) and, wider, with the largest of all.",
         curve.scalars, curve.codebooks
     ));
+    let points = until_vanished(&curve.points);
     let mut add = |name: String, value: fn(&ScalarPoint) -> f64| {
-        chart.series(Series::new(
-            name,
-            line(&curve.points, |p| p.excess_bits, value),
-        ));
+        chart.series(Series::new(name, line(points, |p| p.excess_bits, value)));
     };
     add("measured".into(), |point| point.large_errors);
     add("exact, (1 − P)ᴷ".into(), |point| point.exact);
@@ -129,6 +129,14 @@ fn line<'a, P>(
     points.iter().map(move |point| (x(point), y(point)))
 }
 
+/// Up to where even the widest bound leaves no large errors: channels of a fraction of a bit are quantized with
+/// codebooks of 2^18 as well.
+fn until_vanished(points: &[ScalarPoint]) -> &[ScalarPoint] {
+    let last = points.iter().rposition(|p| p.at_most_common > VANISHED);
+    let shown = last.map_or(points.len(), |last| last + 2);
+    &points[..shown.min(points.len())]
+}
+
 /// A few of many, the first and the last among them.
 fn some<T>(all: &[T]) -> impl Iterator<Item = &T> {
     let shown = all.len().min(SIZES);
@@ -146,6 +154,28 @@ mod tests {
         assert_eq!(shown, [0, 3, 7, 10, 14, 18]);
         assert_eq!(some(&all[..1]).count(), 1);
         assert_eq!(some(&all[..0]).count(), 0);
+    }
+
+    #[test]
+    fn a_chart_ends_one_point_after_the_last_that_shows() {
+        let point = |at_most_common: f64| ScalarPoint {
+            excess_bits: 0.0,
+            count: 1,
+            large_errors: 0.0,
+            exact: 0.0,
+            at_least: 0.0,
+            at_most: 0.0,
+            at_least_common: 0.0,
+            at_most_common,
+        };
+        let shown = |bounds: &[f64]| {
+            let points: Vec<ScalarPoint> = bounds.iter().copied().map(point).collect();
+            until_vanished(&points).len()
+        };
+        assert_eq!(shown(&[1.0, 0.5, 0.0, 0.0, 0.0]), 3);
+        assert_eq!(shown(&[1.0, 0.5]), 2);
+        assert_eq!(shown(&[0.0, 0.0, 0.0]), 3);
+        assert_eq!(shown(&[]), 0);
     }
 
     #[test]

@@ -4,5 +4,6 @@ mod any_tokenizer;
 mod failure;
 mod far;
 mod learning;
+mod recipes;
 mod resume;
 mod support;
