@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::device::DeviceChoice;
 
@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Divergence(DivergenceOptions),
     /// Make a tokenizer of a trained Gaussian VAE, without training
     Convert(ConvertOptions),
+    /// Turn a published checkpoint into a model folder
+    Import(ImportOptions),
     /// Say what a file or folder is that smalti wrote
     Inspect(InspectOptions),
     /// Print completions for a shell
@@ -275,6 +277,63 @@ fn interval(text: &str) -> Result<[usize; 2], String> {
         .split_once("..")
         .and_then(|(start, end)| Some([start.trim().parse().ok()?, end.trim().parse().ok()?]));
     parsed.ok_or_else(|| "expected two positions, for example 0..128".into())
+}
+
+/// Whose layout a published checkpoint has.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Layout {
+    /// RQ-VAE: model.pt beside config.yaml
+    RqVae,
+    /// Gaussian Quant, of either network: a .ckpt file beside a yaml
+    GaussianQuant,
+    /// BSQ-ViT: a .pt file beside a yaml
+    BsqVit,
+    /// LlamaGen's tokenizers: one file
+    Llamagen,
+    /// FQGAN's tokenizers, of two or three branches: one file
+    Fqgan,
+}
+
+impl From<Layout> for smalti::PublishedLayout {
+    fn from(layout: Layout) -> Self {
+        match layout {
+            Layout::RqVae => Self::RqVae,
+            Layout::GaussianQuant => Self::GaussianQuant,
+            Layout::BsqVit => Self::BsqVit,
+            Layout::Llamagen => Self::LlamaGen,
+            Layout::Fqgan => Self::Fqgan,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  smalti import --layout llamagen vq_ds16_c2i.pt -o models/llamagen-f16
+  smalti import --layout rq-vae imagenet/model.pt -o models/rq-vae
+  smalti import --layout gaussian-quant gq.ckpt --config sd3unet_gq.yaml -o models/gq
+
+PyTorch files are parsed, never executed. What only training needs (discriminators, optimisers,
+prediction heads) is left out.")]
+pub(crate) struct ImportOptions {
+    /// The published weights: a .pt, .pth, .ckpt or .safetensors file
+    pub(crate) weights: PathBuf,
+
+    /// Whose layout they have
+    #[arg(long, value_enum)]
+    pub(crate) layout: Layout,
+
+    /// Folder for the model
+    #[arg(long, short)]
+    pub(crate) out: PathBuf,
+
+    /// The published configuration [default: config.yaml beside the weights, where the layout has one]
+    #[arg(long, value_name = "YAML")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The licence of the weights, to be written down [default: the authors', where it is known]
+    #[arg(long)]
+    pub(crate) license: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ pub(crate) mod evaluate;
 pub(crate) mod files;
 pub(crate) mod generate;
 pub(crate) mod images;
+pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod table;
 pub(crate) mod train;

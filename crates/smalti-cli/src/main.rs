@@ -40,6 +40,7 @@ fn run(arguments: Arguments, terminal: &mut Terminal) -> anyhow::Result<ExitCode
         Command::Generate(options) => commands::generate::run(&options, device, terminal),
         Command::Divergence(options) => commands::divergence::run(&options, device, terminal),
         Command::Convert(options) => commands::convert::run(&options, device, terminal),
+        Command::Import(options) => commands::import::run(&options, terminal),
         Command::Inspect(options) => commands::inspect::run(&options, terminal),
         Command::Completions(options) => commands::completions::run(&options, terminal),
     }

@@ -97,8 +97,9 @@ pub struct GeneratorModel {
 }
 
 impl TokenizerModel {
-    /// A model as training leaves it.
+    /// A model as training leaves it, without the prediction heads that only training needs.
     pub fn new(network: Autoencoder, preprocess: PreprocessPair, license: String) -> Self {
+        let network = network.without_prediction_heads();
         let description = TokenizerDescription {
             version: VERSION,
             model: network.config().clone(),

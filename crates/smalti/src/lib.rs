@@ -19,6 +19,7 @@
 
 pub mod demo;
 mod generator;
+mod import;
 mod inspect;
 mod tokenizer;
 mod vae;
@@ -27,11 +28,13 @@ pub use burn::tensor::Device;
 #[cfg(any(feature = "vulkan", feature = "metal"))]
 pub use burn::tensor::DeviceKind;
 pub use generator::{Generator, Request};
+pub use import::{Published, PublishedLayout};
 pub use inspect::{Description, inspect};
 pub use smalti_data::{
     self as data, DataError, DatasetConfig, Image, LoadReport, OpenOptions, TokenFile,
     TokenFileError,
 };
+pub use smalti_models::autoencoder::published::PublishedError;
 pub use smalti_models::generators::sampling::{Guidance, PerDepth, SamplingConfig};
 pub use smalti_models::generators::{GenerateError, Progress};
 pub use smalti_quantize::Generator as CodeGenerator;

@@ -16,6 +16,7 @@ fn help_of_every_command() {
         "generate",
         "divergence",
         "convert",
+        "import",
         "inspect",
         "completions",
     ] {
@@ -59,6 +60,7 @@ fn completions_name_every_command() {
             "generate",
             "divergence",
             "convert",
+            "import",
             "inspect",
         ] {
             assert!(

@@ -9,6 +9,7 @@ mod generate;
 mod guidance;
 mod help;
 mod images;
+mod import;
 mod inspect;
 mod interruptions;
 mod support;
