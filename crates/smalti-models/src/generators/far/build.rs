@@ -96,4 +96,26 @@ mod tests {
             assert_eq!(counted, config.parameter_count(), "{config:?}");
         }
     }
+
+    #[test]
+    fn fresh_weights_are_the_published_ones() {
+        let mut config = all_kinds()[0].clone();
+        config.embed_dim = 64;
+        let model = config.build(&mut Init::new(&Device::flex(), 1)).unwrap();
+        let deviation =
+            |weight: burn::tensor::Tensor<2>| weight.square().mean().sqrt().into_scalar::<f32>();
+        let block = &model.ar_head[0];
+        for weight in [
+            &model.layers[1].attention.wqkv.weight,
+            &block.feed_forward.w2.weight,
+            &model.tok_embeddings[2].weight,
+            &model.aggregation_layer.as_ref().unwrap().weight,
+        ] {
+            let got = deviation(weight.val());
+            assert!((got / DEVIATION - 1.0).abs() < 0.1, "{got}");
+        }
+        for output in &model.output {
+            assert!(output.bias.is_none() && deviation(output.weight.val()) == 0.0);
+        }
+    }
 }
