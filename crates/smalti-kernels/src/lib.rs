@@ -7,6 +7,7 @@
 pub mod activation;
 pub mod adam;
 pub mod attention;
+pub mod batch_norm;
 pub mod conv;
 pub mod cross_entropy;
 pub mod entropy;
@@ -15,7 +16,9 @@ pub mod gemm;
 pub mod group_norm;
 mod lanes;
 pub mod layer_norm;
+pub mod leaky_relu;
 mod math;
+pub mod max_pool;
 mod moments;
 pub mod nearest;
 #[cfg(test)]
@@ -24,6 +27,7 @@ pub mod rms_norm;
 pub mod simd;
 pub mod softmax;
 mod tile;
+pub mod unit_distance;
 
 pub use activation::Activation;
 pub use adam::{Adam, AdamState, WeightDecay};

@@ -21,6 +21,17 @@ const PIECE: usize = 2048;
 /// Mean and reciprocal deviation of all values.
 #[inline(always)]
 pub(crate) fn moments<V: Lanes>(values: &[f32], eps: f32) -> Moments {
+    let (mean, squares) = spread::<V>(values);
+    let variance = (squares / values.len() as f64) as f32;
+    Moments {
+        mean: mean as f32,
+        rstd: 1.0 / (variance + eps).sqrt(),
+    }
+}
+
+/// Mean, and sum of squared deviations from it.
+#[inline(always)]
+pub(crate) fn spread<V: Lanes>(values: &[f32]) -> (f64, f64) {
     let (mut mean, mut squares) = piece::<V>(&values[..values.len().min(PIECE)]);
     // Small groups are many: they are spared the divisions below.
     for start in (PIECE..values.len()).step_by(PIECE) {
@@ -31,11 +42,7 @@ pub(crate) fn moments<V: Lanes>(values: &[f32], eps: f32) -> Moments {
         mean += step * length / (count + length);
         squares += part_squares + step * step * count * length / (count + length);
     }
-    let variance = (squares / values.len() as f64) as f32;
-    Moments {
-        mean: mean as f32,
-        rstd: 1.0 / (variance + eps).sqrt(),
-    }
+    (mean, squares)
 }
 
 /// Mean and sum of squared deviations of a piece.

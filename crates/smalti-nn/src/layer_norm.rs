@@ -23,10 +23,15 @@ pub struct LayerNorm {
 impl LayerNorm {
     /// Scale one, shift zero, ε = 1e-5 (PyTorch's default).
     pub fn new(size: usize, init: &mut Init) -> Self {
+        Self::with_epsilon(size, 1e-5, init)
+    }
+
+    /// Scale one, shift zero.
+    pub fn with_epsilon(size: usize, epsilon: f64, init: &mut Init) -> Self {
         Self {
             weight: init.constant([size], 1.0),
             bias: init.constant([size], 0.0),
-            epsilon: 1e-5,
+            epsilon,
         }
     }
 

@@ -6,7 +6,10 @@
 //! it runs a kernel of [`smalti_kernels`] with a hand-written backward pass, on every other device
 //! burn's own operations.
 
+pub mod act_norm;
 pub mod attention;
+pub mod batch_norm;
+pub mod blur;
 pub mod conv2d;
 pub mod cross_entropy;
 pub mod dropout;
@@ -18,7 +21,9 @@ pub mod group_norm;
 mod hook;
 pub mod init;
 pub mod layer_norm;
+pub mod leaky_relu;
 pub mod linear;
+pub mod max_pool;
 pub mod mlp;
 pub mod nearest;
 pub mod noise;
@@ -30,11 +35,14 @@ pub mod rotary_transformer;
 pub mod spatial_attention;
 pub mod state;
 pub mod transformer;
+pub mod unit_distance;
 
+pub use act_norm::ActNorm;
 pub use attention::{
     CausalSelfAttention, KeyValueCache, RotaryAttention, SelfAttention, cached_attention,
     causal_attention, full_attention,
 };
+pub use batch_norm::{BatchNorm, BatchStatistics, batch_norm};
 pub use conv2d::{Conv2d, Conv2dConfig, Padding, conv2d};
 pub use cross_entropy::{Targets, cross_entropy};
 pub use dropout::Dropout;
@@ -44,7 +52,9 @@ pub use gelu::{Gelu, gelu};
 pub use group_norm::{GroupNorm, group_norm, group_norm_silu};
 pub use init::Init;
 pub use layer_norm::{LayerNorm, layer_norm};
+pub use leaky_relu::{leaky_relu, leaky_relu_tangent, relu};
 pub use linear::{BatchLinear, Linear, linear};
+pub use max_pool::max_pool2d;
 pub use noise::Noise;
 pub use resample::{Downsample, Upsample};
 pub use residual_block::{ResidualBlock, ResidualBlockConfig};
@@ -53,3 +63,4 @@ pub use rotary::Rotations;
 pub use rotary_transformer::{RotaryBlock, RotaryBlockConfig};
 pub use spatial_attention::SpatialAttention;
 pub use transformer::{Transformer, TransformerCache, TransformerConfig};
+pub use unit_distance::unit_distance;

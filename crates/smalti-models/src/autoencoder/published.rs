@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use smalti_nn::state::{Weights, WeightsError};
 
 use super::{Autoencoder, InvalidAutoencoder};
+use crate::weights_file::read_weights;
 
 /// Why a published checkpoint could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -60,20 +61,6 @@ fn read_text(path: &Path) -> Result<String, PublishedError> {
         path: path.into(),
         source,
     })
-}
-
-/// The wanted arrays of a safetensors file, or of a PyTorch file under the first of `keys` it has.
-fn read_weights(
-    path: &Path,
-    keys: &[&str],
-    wanted: impl Fn(&str) -> bool,
-) -> Result<Weights, WeightsError> {
-    match path.extension() {
-        Some(extension) if extension == "safetensors" => {
-            Weights::read_safetensors_where(path, wanted)
-        }
-        _ => Weights::read_pytorch_where(path, keys, wanted),
-    }
 }
 
 /// `weights` with the state of a quantizer that has just been built, which no published file holds.
