@@ -7,6 +7,7 @@ mod fields;
 mod learning_test;
 mod model;
 mod network;
+mod parts;
 mod positions;
 mod prediction_head;
 mod presets;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use burn::backend::DispatchDevice;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Shape, Tensor, TensorData};
+use burn::tensor::{Device, Shape, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 
 /// One named array.
@@ -305,8 +305,13 @@ pub fn host_values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 
 /// Whether a tensor is on the CPU backend, where its numbers can be worked on as a slice.
 pub fn on_cpu<const D: usize>(tensor: &Tensor<D>) -> bool {
+    is_cpu(&tensor.device())
+}
+
+/// Whether a device is the CPU backend, tracked or not.
+pub fn is_cpu(device: &Device) -> bool {
     matches!(
-        tensor.device().inner().as_dispatch(),
+        device.clone().inner().as_dispatch(),
         DispatchDevice::Flex(_)
     )
 }

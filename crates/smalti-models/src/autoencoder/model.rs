@@ -23,6 +23,7 @@ use smalti_quantize::{
     only_branch,
 };
 
+use super::parts::in_parts;
 use super::{AutoencoderConfig, Decoder, Encoder, InvalidAutoencoder, PredictionHead};
 
 /// The name of the last layer's weight, by whose gradients losses on images are balanced.
@@ -168,6 +169,15 @@ impl Autoencoder {
     /// # Panics
     /// When a side is no multiple of the network's factor, and the network is a transformer.
     pub fn latents(&self, images: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
+        let [_, _, height, width] = images.dims();
+        match noise {
+            Some(noise) => self.encoded(images, Some(noise)),
+            None => in_parts(images, height * width, |part| self.encoded(part, None)),
+        }
+    }
+
+    /// Encoder and projection.
+    fn encoded(&self, images: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
         let latents = self.encoder.forward(images, noise);
         match &self.quant_conv {
             Some(projection) => projection.forward(latents),
@@ -178,6 +188,16 @@ impl Autoencoder {
     /// The decoder's view of quantized latents, never clamped: the inverse direction of
     /// [`latents`](Self::latents).
     pub fn images(&self, quantized: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
+        let [_, _, height, width] = quantized.dims();
+        let pixels = height * width * self.config.network.factor().pow(2);
+        match noise {
+            Some(noise) => self.decoded(quantized, Some(noise)),
+            None => in_parts(quantized, pixels, |part| self.decoded(part, None)),
+        }
+    }
+
+    /// Projection and decoder.
+    fn decoded(&self, quantized: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
         self.decoder.last_layer(self.hidden(quantized, noise))
     }
 
@@ -193,7 +213,10 @@ impl Autoencoder {
     /// The decoder's last layer, then the clamp where the configuration asks for it: reconstructions of
     /// what [`pass_and_update`](Self::pass_and_update) leaves.
     pub fn finish(&self, hidden: Tensor<4>) -> Tensor<4> {
-        let images = self.decoder.last_layer(hidden);
+        self.clamped(self.decoder.last_layer(hidden))
+    }
+
+    fn clamped(&self, images: Tensor<4>) -> Tensor<4> {
         if self.config.clamp {
             images.clamp(-1.0, 1.0)
         } else {
@@ -230,7 +253,7 @@ impl Autoencoder {
     /// # Errors
     /// When the codes are not of this quantizer.
     pub fn decode(&self, codes: &Codes) -> Result<Tensor<4>, QuantizeError> {
-        Ok(self.finish(self.hidden(self.quantizer.decode(codes)?, None)))
+        Ok(self.clamped(self.images(self.quantizer.decode(codes)?, None)))
     }
 
     /// Codes to images with zeros for all branches but one: what that branch holds by itself. Without
