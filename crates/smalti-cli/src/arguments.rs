@@ -187,7 +187,8 @@ pub(crate) struct DecodeOptions {
 #[command(after_help = "\
 Examples:
   smalti evaluate --model runs/emoji-tokenizer photos
-  smalti evaluate --model runs/emoji-tokenizer --resize 64 photos --json")]
+  smalti evaluate --model runs/emoji-tokenizer --resize 64 photos --json
+  smalti evaluate --model runs/emoji-tokenizer --st-lpips alex_shift_tolerant.pth photos")]
 pub(crate) struct EvaluateOptions {
     /// A folder of images, or a tar archive of images; several are taken together
     #[arg(required = true, value_name = "IMAGES")]
@@ -201,6 +202,22 @@ pub(crate) struct EvaluateOptions {
     #[arg(long, value_name = "PIXELS")]
     pub(crate) resize: Option<usize>,
 
+    /// Take the LPIPS distance as well: torchvision's VGG-16, or AlexNet, in PyTorch's format or safetensors
+    #[arg(long, value_name = "FILE", requires = "lpips_heads")]
+    pub(crate) lpips_trunk: Option<PathBuf>,
+
+    /// The heads of that LPIPS, version 0.1
+    #[arg(long, value_name = "FILE", requires = "lpips_trunk")]
+    pub(crate) lpips_heads: Option<PathBuf>,
+
+    /// What the trunk is
+    #[arg(long, value_enum, default_value_t = LpipsBackbone::Vgg16, requires = "lpips_trunk")]
+    pub(crate) lpips_backbone: LpipsBackbone,
+
+    /// Take the shift-tolerant LPIPS distance as well, with weights from the package stlpips-pytorch
+    #[arg(long, value_name = "FILE", conflicts_with = "lpips_trunk")]
+    pub(crate) st_lpips: Option<PathBuf>,
+
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -208,6 +225,13 @@ pub(crate) struct EvaluateOptions {
     /// Refuse broken images, instead of naming and skipping them
     #[arg(long)]
     pub(crate) strict: bool,
+}
+
+/// The published trunks of LPIPS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LpipsBackbone {
+    Vgg16,
+    Alexnet,
 }
 
 #[derive(Debug, Args)]

@@ -9,12 +9,15 @@ use serde::{Deserialize, Serialize};
 use smalti_data::{DataError, DatasetConfig, PreprocessPair, Split, Views};
 use smalti_models::autoencoder::AutoencoderConfig;
 use smalti_models::generators::sampling::SamplingConfig;
+use smalti_models::perceptual::PerceptualConfig;
 
+use crate::adversary::AdversarialConfig;
 use crate::average::AverageConfig;
 use crate::error::TrainError;
 pub use crate::generator_shape::{ConditionKind, EmbeddingKind, GeneratorShape};
 use crate::loss::ReconstructionLoss;
 use crate::optimizer::OptimizerConfig;
+use crate::representation::RepresentationConfig;
 use crate::schedule::Schedule;
 use crate::settings;
 
@@ -100,6 +103,15 @@ pub struct TokenizerRun {
     /// How the loss `reconstruction` compares images.
     #[serde(default)]
     pub reconstruction: ReconstructionLoss,
+    /// The network whose distance is the loss `perceptual`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perceptual: Option<PerceptualConfig>,
+    /// The discriminator whose opinion is the loss `adversarial`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adversarial: Option<AdversarialConfig>,
+    /// What the model's prediction heads predict: the loss `representation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub representation: Option<RepresentationConfig>,
     /// The weight of every loss that the model produces, by its name.
     pub losses: BTreeMap<String, f64>,
     /// The optimiser.
@@ -225,6 +237,21 @@ impl TokenizerRun {
         if let Err(invalid) = self.model.validate() {
             problems.extend(invalid.0.into_iter().map(|p| format!("model.{p}")));
         }
+        if let Some(adversarial) = &self.adversarial {
+            problems.extend(adversarial.problems());
+        }
+        if let Some(Err(error)) = self.perceptual.as_ref().map(PerceptualConfig::validate) {
+            problems.push(error.to_string());
+        }
+        let heads = &self.model.representation;
+        match &self.representation {
+            Some(representation) => problems.extend(representation.problems(heads)),
+            None if heads.is_empty() => {}
+            None => problems.push(
+                "representation: the model has prediction heads and nothing to predict; give them targets, or leave out model.representation to train without".into(),
+            ),
+        }
+        problems.extend(self.small_images());
         let factor = self.model.factor();
         if let Some((width, height)) = self.data.preprocess.train.output_size()
             && !(width.is_multiple_of(factor) && height.is_multiple_of(factor))
@@ -232,6 +259,17 @@ impl TokenizerRun {
             problems.push(format!("data.preprocess gives images of {width}x{height}, which the factor {factor} of the network does not divide"));
         }
         problems
+    }
+}
+
+impl TokenizerRun {
+    /// Images that are too small for the discriminator.
+    fn small_images(&self) -> Option<String> {
+        let (width, height) = self.data.preprocess.train.output_size()?;
+        let smallest = self.adversarial.as_ref()?.discriminator.smallest_side();
+        (width.min(height) < smallest).then(|| {
+            format!("adversarial: the discriminator judges images of at least {smallest} pixels on a side, data.preprocess gives {width}x{height}")
+        })
     }
 }
 

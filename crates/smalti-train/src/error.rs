@@ -6,6 +6,7 @@ use smalti_data::{DataError, TokenFileError};
 use smalti_metrics::MetricError;
 use smalti_models::autoencoder::InvalidAutoencoder;
 use smalti_models::autoencoder::published::PublishedError;
+use smalti_models::features::FeatureError;
 use smalti_models::generators::{GenerateError, InvalidGenerator};
 use smalti_nn::state::WeightsError;
 use smalti_quantize::QuantizeError;
@@ -85,6 +86,9 @@ pub enum TrainError {
     /// Measures.
     #[error(transparent)]
     Metric(#[from] MetricError),
+    /// Published networks that images are judged by.
+    #[error(transparent)]
+    Features(#[from] FeatureError),
     /// An autoencoder that cannot be built.
     #[error(transparent)]
     Autoencoder(#[from] InvalidAutoencoder),

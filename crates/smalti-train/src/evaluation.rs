@@ -1,11 +1,15 @@
 //! How good a tokenizer is: fidelity, rate and use of its codebooks over a whole set of images.
 
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use smalti_data::Image;
 use smalti_metrics::{CodeStatistics, Planes, SsimConfig, psnr_u8, ssim};
 use smalti_models::autoencoder::Autoencoder;
+use smalti_models::perceptual::Lpips;
+use smalti_nn::state::host_values;
 use smalti_quantize::{AnyQuantizer, CodeSpec, Quantizer};
 
+use crate::config::TokenizerRun;
 use crate::error::TrainError;
 use crate::observer::Observer;
 use crate::samples::{to_images, to_tensor};
@@ -32,6 +36,9 @@ pub struct Evaluation {
     pub psnr_db: f64,
     /// Mean of the images' SSIM (7×7 uniform window, 8-bit RGB; images of at least 7×7 pixels).
     pub ssim: Option<f64>,
+    /// Mean of the perceptual distances, where a network to take them with was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perceptual: Option<f64>,
     /// Bits of the codes at a fixed rate for each pixel.
     pub bits_per_pixel: f64,
     /// Bits of the codes for each pixel, each depth coded with its own frequencies.
@@ -70,6 +77,7 @@ pub struct Meter {
     statistics: CodeStatistics,
     psnr: Vec<f64>,
     ssim: Vec<f64>,
+    perceptual: Vec<f64>,
     positions: usize,
     pixels: usize,
 }
@@ -85,6 +93,7 @@ impl Meter {
             statistics,
             psnr: Vec::new(),
             ssim: Vec::new(),
+            perceptual: Vec::new(),
             positions: 0,
             pixels: 0,
         }
@@ -125,6 +134,12 @@ impl Meter {
         Ok(psnr)
     }
 
+    /// Adds perceptual distances of images to their reconstructions.
+    pub fn observe_distances(&mut self, distances: &[f32]) {
+        self.perceptual
+            .extend(distances.iter().map(|d| f64::from(*d)));
+    }
+
     /// The counts of all codes so far.
     pub fn statistics(&self) -> &CodeStatistics {
         &self.statistics
@@ -159,10 +174,42 @@ impl Meter {
             images: self.psnr.len(),
             psnr_db: mean(&self.psnr),
             ssim: (!self.ssim.is_empty()).then(|| mean(&self.ssim)),
+            perceptual: (!self.perceptual.is_empty()).then(|| mean(&self.perceptual)),
             bits_per_pixel: self.spec.bits_per_position() * density,
             entropy_bits_per_pixel: depths.iter().map(|d| d.entropy_bits).sum::<f64>() * density,
             usage,
             depths,
+        }
+    }
+}
+
+/// How a set of images is measured.
+#[derive(Debug)]
+pub struct Measuring {
+    /// Images that pass the network together.
+    pub batch_size: usize,
+    /// The distance to take as well, untracked.
+    pub perceptual: Option<Lpips>,
+}
+
+impl Measuring {
+    /// As a run measures; `device` is not an autodiff one.
+    ///
+    /// # Errors
+    /// When the files of the perceptual network cannot be read.
+    pub fn of(run: &TokenizerRun, device: &Device) -> Result<Self, TrainError> {
+        let perceptual = run.perceptual.as_ref();
+        Ok(Self {
+            batch_size: run.training.batch_size,
+            perceptual: perceptual.map(|p| p.load(device)).transpose()?,
+        })
+    }
+
+    /// Without a network that judges.
+    pub fn plain(batch_size: usize) -> Self {
+        Self {
+            batch_size,
+            perceptual: None,
         }
     }
 }
@@ -174,19 +221,30 @@ impl Meter {
 pub fn evaluate(
     model: &Autoencoder,
     images: &[Image],
-    batch_size: usize,
+    measuring: &Measuring,
     observer: &mut dyn Observer,
 ) -> Result<(Evaluation, CodeStatistics), TrainError> {
     let mut meter = Meter::new(model.quantizer());
     observer.begin("evaluating", "image", images.len() as u64);
     let device = model.device();
-    for (i, batch) in images.chunks(batch_size).enumerate() {
+    let mut done = 0;
+    for batch in images.chunks(measuring.batch_size) {
         let codes = model.encode(to_tensor(batch, &device))?;
         meter.observe_codes(&codes.values(), codes.dims())?;
-        for (image, reconstruction) in batch.iter().zip(&to_images(model.decode(&codes)?)?) {
+        let reconstructions = to_images(model.decode(&codes)?)?;
+        for (image, reconstruction) in batch.iter().zip(&reconstructions) {
             meter.observe_pair(image, reconstruction)?;
         }
-        observer.advance((i * batch_size + batch.len()) as u64, "");
+        if let Some(perceptual) = &measuring.perceptual {
+            // Of what is shown, 8-bit and clamped, as all measures are.
+            let pair = (
+                to_tensor(batch, &device),
+                to_tensor(&reconstructions, &device),
+            );
+            meter.observe_distances(&host_values(perceptual.distances(pair.0, pair.1)));
+        }
+        done += batch.len();
+        observer.advance(done as u64, "");
     }
     observer.end();
     Ok((meter.finish(), meter.statistics))

@@ -13,7 +13,7 @@ use smalti_models::generators::{
     AnyGenerator, CodeLayout, CodeTargets, Conditions, GenerationRequest, GeneratorConfig,
     GeneratorInput, GeneratorLosses,
 };
-use smalti_nn::state::Weights;
+use smalti_nn::state::{Weights, is_cpu};
 use smalti_nn::{Init, Noise};
 use smalti_quantize::folding::unfold;
 use smalti_quantize::{AnyQuantizer, Codes, Quantizer, ResidualQuantizer};
@@ -22,6 +22,7 @@ use crate::config::{ConditionKind, GeneratorRun, TargetConfig};
 use crate::error::TrainError;
 use crate::generator_shape::Given;
 use crate::gradients::Gradients;
+use crate::halves::{self, Learned};
 use crate::journal::Measures;
 use crate::learner::Learner;
 use crate::model_dir::{TokenizerModel, code_embedding, code_tables};
@@ -55,6 +56,21 @@ pub struct GeneratorStage {
 struct Lesson {
     input: GeneratorInput,
     targets: CodeTargets,
+}
+
+impl Lesson {
+    /// Forward and backward: the gradient and the loss, means over the codes.
+    fn learn(
+        self,
+        model: &AnyGenerator,
+        mut noise: Noise,
+        step: u64,
+    ) -> Result<Learned, TrainError> {
+        let output = model.forward(self.input, Some(&mut noise));
+        let GeneratorLosses { codes, .. } = output.losses(self.targets);
+        let losses = read_losses(&[("codes", codes.clone())], step)?;
+        Ok((Gradients::of(model, &codes.backward()), losses))
+    }
 }
 
 impl GeneratorStage {
@@ -135,6 +151,26 @@ impl GeneratorStage {
             }
             _ => Conditions::Unconditional(images.len()),
         }
+    }
+
+    /// The lessons of a batch: one for each half, on other devices than the CPU a single one.
+    fn parts(
+        &self,
+        images: &[usize],
+        noise: &mut Noise,
+    ) -> Result<Vec<(usize, Lesson)>, TrainError> {
+        let sizes = match is_cpu(&self.device) {
+            true => halves::sizes(images.len()),
+            false => vec![images.len()],
+        };
+        let mut rest = images;
+        let mut parts = Vec::new();
+        for size in sizes {
+            let (part, more) = rest.split_at(size);
+            parts.push((size, self.lesson(part, noise)?));
+            rest = more;
+        }
+        Ok(parts)
     }
 
     fn lesson(&self, images: &[usize], noise: &mut Noise) -> Result<Lesson, TrainError> {
@@ -249,14 +285,18 @@ impl GeneratorStage {
         let mut sums = StepSums::default();
         for part in 0..accumulate {
             let images = self.batch(step * accumulate + part);
-            let Lesson { input, targets } = self.lesson(&images, &mut noise)?;
-            let output = self.learner.model().forward(input, Some(&mut noise));
-            let GeneratorLosses { codes, .. } = output.losses(targets);
-            let losses = read_losses(&[("codes", codes.clone())], step)?;
-            let graph = codes.div_scalar(accumulate as f64).backward();
-            sums.add(Gradients::of(self.learner.model(), &graph), losses);
+            let parts = self.parts(&images, &mut noise)?;
+            let model = self.learner.model();
+            let (gradients, losses) = halves::learn(
+                model,
+                &self.device,
+                &mut noise,
+                parts,
+                |model, lesson, noise| lesson.learn(&model, noise, step),
+            )?;
+            sums.add(gradients.scaled(1.0 / accumulate as f64), losses);
         }
-        sums.apply(&mut self.learner, step, factor)
+        sums.apply(&mut self.learner, ("gradient_norm", step), factor)
     }
 }
 

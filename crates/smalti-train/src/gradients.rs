@@ -39,6 +39,9 @@ impl Gradients {
 
     /// The same, `factor` times as long.
     pub fn scaled(self, factor: f64) -> Self {
+        if factor == 1.0 {
+            return self;
+        }
         let scaled = self.0.into_iter();
         Self(scaled.map(|(n, g)| (n, g.mul_scalar(factor))).collect())
     }
@@ -46,6 +49,12 @@ impl Gradients {
     /// The Euclidean norm of the gradient of one parameter, 0 where there is none.
     pub fn norm_of(&self, name: &str) -> f64 {
         self.0.get(name).map_or(0.0, square_sum).sqrt()
+    }
+
+    /// Of which parameters there is a gradient.
+    #[cfg(test)]
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
     }
 
     /// The gradient of one parameter.

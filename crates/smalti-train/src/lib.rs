@@ -7,6 +7,7 @@
 //! Everything random is a function of the seed and the step, so a run that was interrupted and
 //! resumed equals one that was not, bit for bit on the CPU.
 
+pub mod adversary;
 pub mod average;
 pub mod checkpoint;
 pub mod comparison;
@@ -17,6 +18,7 @@ pub mod evaluation;
 pub mod generator;
 pub mod generator_shape;
 pub mod gradients;
+pub mod halves;
 pub mod journal;
 mod json;
 pub mod learner;
@@ -25,6 +27,7 @@ pub mod model_dir;
 pub mod observer;
 pub mod optimizer;
 pub mod report;
+pub mod representation;
 pub mod run;
 pub mod run_report;
 pub mod samples;

@@ -86,9 +86,12 @@ pub(crate) fn train_tokenizer(
     let finish = drive(&mut stage, config, &folder, observer)?;
     if finish == Finish::Complete {
         let data = &stage.config().data;
-        let model = TokenizerModel::new(stage.finished(), data.preprocess.clone(), license(data));
+        // Prediction heads are for training alone.
+        let network = stage.finished().without_prediction_heads();
+        let model = TokenizerModel::new(network, data.preprocess.clone(), license(data));
         model.save(&folder.model())?;
-        let report = run_report::tokenizer(config, &model, stage.evaluation_images(), &folder)?;
+        let (images, measuring) = (stage.evaluation_images(), stage.measuring());
+        let report = run_report::tokenizer(config, &model, (images, &measuring), &folder)?;
         smalti_data::atomic::write(&folder.report(), report.as_bytes())?;
     }
     Ok(outcome(finish, &folder))

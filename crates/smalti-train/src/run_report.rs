@@ -5,9 +5,10 @@ use smalti_metrics::{CodeCounts, CodeStatistics};
 use smalti_models::generators::sampling::Guidance;
 use smalti_models::generators::{Conditions, GenerationRequest};
 
+use crate::adversary;
 use crate::config::RunConfig;
 use crate::error::TrainError;
-use crate::evaluation::{self, Evaluation, evaluate};
+use crate::evaluation::{self, Evaluation, Measuring, evaluate};
 use crate::journal::{self, Entry};
 use crate::model_dir::{GeneratorModel, TokenizerModel, short};
 use crate::observer::Silent;
@@ -32,12 +33,12 @@ const SAMPLES: usize = 10;
 pub fn tokenizer(
     config: &RunConfig,
     model: &TokenizerModel,
-    images: &[Image],
+    (images, measuring): (&[Image], &Measuring),
     folder: &RunFolder,
 ) -> Result<String, TrainError> {
     let mut report = Report::new("Image tokenizer");
     report.subtitle("Images to discrete codes and back: what this run trained and how good it is.");
-    let evaluation = tokenizer_numbers(&mut report, model, images)?;
+    let evaluation = tokenizer_numbers(&mut report, model, images, measuring)?;
     tokenizer_sections(&mut report, model, images, &evaluation)?;
     let section = report.section("Training");
     for chart in tokenizer_charts(config, &journal::read(&folder.journal())?) {
@@ -84,7 +85,8 @@ pub fn whole_path(
     for (name, value) in facts {
         report.fact(*name, value.clone());
     }
-    let evaluation = tokenizer_numbers(&mut report, &model.tokenizer, images)?;
+    let evaluation =
+        tokenizer_numbers(&mut report, &model.tokenizer, images, &Measuring::plain(64))?;
     let stage_two = journal::read(&folders[1].journal())?;
     generator_numbers(&mut report, model, &stage_two);
     tokenizer_sections(&mut report, &model.tokenizer, images, &evaluation)?;
@@ -111,8 +113,9 @@ fn tokenizer_numbers(
     report: &mut Report,
     model: &TokenizerModel,
     images: &[Image],
+    measuring: &Measuring,
 ) -> Result<Measured, TrainError> {
-    let (evaluation, statistics) = evaluate(&model.network, images, 64, &mut Silent)?;
+    let (evaluation, statistics) = evaluate(&model.network, images, measuring, &mut Silent)?;
     report.fact("tokenizer", Value::text(short(&model.fingerprint)));
     report.fact(
         "images measured on, none of them trained on",
@@ -125,6 +128,12 @@ fn tokenizer_numbers(
     if let Some(ssim) = evaluation.ssim {
         report.key_number(
             KeyNumber::new("SSIM", Value::number(ssim, 3)).note("mean over images, 7×7 window"),
+        );
+    }
+    if let Some(distance) = evaluation.perceptual {
+        report.key_number(
+            KeyNumber::new("perceptual distance", Value::number(distance, 3))
+                .note("mean over images, by the network of this run"),
         );
     }
     report.key_number(
@@ -340,7 +349,8 @@ fn tokenizer_charts(config: &RunConfig, entries: &[Entry]) -> Vec<LineChart> {
         RunConfig::Tokenizer(run) => run.losses.keys(),
         RunConfig::Generator(_) => unreachable!("a tokenizer's report has a tokenizer's run"),
     };
-    for name in names {
+    // The adversary's has no sign, and a chart of its own.
+    for name in names.filter(|name| *name != adversary::LOSS) {
         losses.series(Series::new(name, points(entries, "train", name)));
     }
     let mut psnr = LineChart::new(
@@ -361,7 +371,31 @@ fn tokenizer_charts(config: &RunConfig, entries: &[Entry]) -> Vec<LineChart> {
     ));
     let mut charts = vec![losses, psnr, usage];
     charts.extend(divergence_charts(entries));
+    charts.extend(adversary_charts(entries));
     charts
+}
+
+/// The charts of a training against a discriminator; none for others.
+fn adversary_charts(entries: &[Entry]) -> Vec<LineChart> {
+    if points(entries, "train", "discriminator").is_empty() {
+        return Vec::new();
+    }
+    let series = |chart: &mut LineChart, name: &str, measure: &str| {
+        chart.series(Series::new(name, points(entries, "train", measure)));
+    };
+    let mut losses = LineChart::new("Both sides of the game", "step", Quantity::new("loss"));
+    series(&mut losses, "discriminator", "discriminator");
+    series(&mut losses, "tokenizer, unweighted", adversary::LOSS);
+    let mut norms = LineChart::new("Gradients", "step", Quantity::new("Euclidean norm")).log_y();
+    series(&mut norms, "tokenizer", "gradient_norm");
+    series(&mut norms, "discriminator", "discriminator_gradient_norm");
+    let mut weight = LineChart::new(
+        "Weight of the adversarial loss",
+        "step",
+        Quantity::new("weight"),
+    );
+    series(&mut weight, "with balance and ramp", "adversarial_weight");
+    vec![losses, norms, weight]
 }
 
 /// The charts of Gaussian latents; none for others.

@@ -1,30 +1,33 @@
 //! Stage 1: training an autoencoder with discrete latents.
 //!
 //! One step: reconstruct a batch (the codebook learns in that pass), compare, weigh the named losses,
-//! go backward, sum gradients over the accumulated batches, clip, step. Losses so far are
-//! `reconstruction` and the quantizer's own; a further loss is one more entry of the list
-//! that `TokenizerStage::losses` gives to [`weigh`].
+//! go backward (`objective`), sum gradients over the accumulated batches, clip, step. Where there is
+//! an adversary its discriminator learns from the same reconstructions, after the tokenizer and
+//! without touching it.
+
+mod objective;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use smalti_data::{Batch, BatchConfig, Batches, Dataset, Image, ImageSource, Visits};
-use smalti_models::autoencoder::{Autoencoder, Reconstruction};
+use smalti_models::autoencoder::Autoencoder;
 use smalti_nn::state::Weights;
 use smalti_nn::{Init, Noise};
-use smalti_quantize::{Divergence, NamedLoss, QuantizeError, UpdateReport};
+use smalti_quantize::{Divergence, UpdateReport};
 
+use crate::adversary::{self, Adversary, Pair};
 use crate::config::TokenizerRun;
 use crate::error::TrainError;
-use crate::evaluation::{Evaluation, evaluate, reconstructions};
-use crate::gradients::Gradients;
+use crate::evaluation::{Evaluation, Measuring, evaluate, reconstructions};
 use crate::journal::Measures;
 use crate::learner::Learner;
-use crate::loss::{require_names, weigh};
 use crate::observer::{Observer, Silent};
 use crate::samples::save_grid;
-use crate::trainer::{Stage, StepSums, on_pool, read_losses};
+use crate::trainer::{Stage, StepSums, on_pool};
+use objective::{Learned, Lesson, Objective};
 
 /// The kind that checkpoints of this stage carry.
 pub const KIND: &str = "tokenizer";
@@ -40,6 +43,8 @@ pub struct TokenizerStage {
     config: TokenizerRun,
     device: Device,
     learner: Learner<Autoencoder>,
+    objective: Objective,
+    adversary: Option<Adversary>,
     train: Dataset,
     batches: Option<Batches>,
     eval: Arc<[Image]>,
@@ -65,12 +70,23 @@ impl TokenizerStage {
             )?;
         }
         let device = device.clone().autodiff();
-        let model = config.model.build(&mut Init::new(&device, config.seed))?;
+        let mut init = Init::new(&device, config.seed);
+        let model = config.model.build(&mut init)?;
         let learner = Learner::new(model, config.optimizer.clone(), config.training.average);
+        let adversary = match &config.adversarial {
+            Some(adversarial) => Some(Adversary::new(adversarial, &config.optimizer, &mut init)?),
+            None => None,
+        };
+        let objective = Objective::load(config, train.len(), &device)?;
+        if let Some(image) = eval.first() {
+            objective.require_size(image.width(), image.height())?;
+        }
         Ok(Self {
             config: config.clone(),
             device,
             learner,
+            objective,
+            adversary,
             train,
             batches: None,
             eval,
@@ -97,13 +113,16 @@ impl TokenizerStage {
     /// # Errors
     /// When the network gives NaN.
     pub fn measure(&self, observer: &mut dyn Observer) -> Result<Evaluation, TrainError> {
-        Ok(evaluate(
-            &self.finished(),
-            &self.eval,
-            self.config.training.batch_size,
-            observer,
-        )?
-        .0)
+        let measuring = self.measuring();
+        Ok(evaluate(&self.finished(), &self.eval, &measuring, observer)?.0)
+    }
+
+    /// How the run measures.
+    pub(crate) fn measuring(&self) -> Measuring {
+        Measuring {
+            batch_size: self.config.training.batch_size,
+            perceptual: self.objective.perceptual.clone().map(|p| p.valid()),
+        }
     }
 
     /// The next batch of the run; `number` counts batches from its beginning.
@@ -124,41 +143,30 @@ impl TokenizerStage {
         Ok(batches.next().ok_or(TrainError::Stopped)??)
     }
 
-    /// The named losses of one batch, unweighted.
-    fn losses(&self, images: Tensor<4>, result: Reconstruction) -> Vec<NamedLoss> {
-        let reconstruction = self.config.reconstruction.of(result.images, images);
-        let mut losses = vec![("reconstruction", reconstruction)];
-        losses.extend(result.losses);
-        losses
-    }
-
-    /// Forward and backward of one batch; its share of the step's gradient.
-    fn backward(
+    /// What a batch teaches the tokenizer; its share of the step's gradient.
+    fn learn(
         &mut self,
         batch: Batch,
         step: u64,
         noise: &mut Noise,
-    ) -> Result<(Gradients, Measures, UpdateReport), TrainError> {
+    ) -> Result<(Learned, Pair), TrainError> {
         let [_, _, height, width] = batch.shape;
         require_whole_positions((width, height), self.config.model.factor(), "train")?;
+        self.objective.require_size(width, height)?;
         let images = Tensor::from_data(TensorData::new(batch.images, batch.shape), &self.device);
-        let result = self
-            .learner
-            .model_mut()
-            .reconstruct_and_update(images.clone(), noise);
-        let (result, report) = result.map_err(|error| diverged(error, step))?;
-        let losses = self.losses(images, result);
-        let names: Vec<&str> = losses.iter().map(|(name, _)| *name).collect();
-        require_names(&names, &self.config.losses)?;
-        let total = weigh(&losses, &self.config.losses)?.expect("images are compared");
-        let measures = read_losses(&losses, step)?;
-        let share = total.div_scalar(self.config.training.accumulate as f64);
-        let graph = share.backward();
-        Ok((
-            Gradients::of(self.learner.model(), &graph),
-            measures,
-            report,
-        ))
+        let lesson = Lesson {
+            images: images.clone(),
+            indices: &batch.indices,
+            step,
+            noise,
+        };
+        let (model, adversary) = (self.learner.model_mut(), self.adversary.as_ref());
+        let learned = self.objective.learn(model, adversary, lesson)?;
+        let pair = Pair {
+            images: images.inner(),
+            reconstructions: learned.reconstructions.clone(),
+        };
+        Ok((learned, pair))
     }
 }
 
@@ -169,16 +177,25 @@ impl Stage for TokenizerStage {
 
     fn step(&mut self, step: u64, factor: f64) -> Result<Measures, TrainError> {
         let accumulate = self.config.training.accumulate as u64;
+        let share = 1.0 / accumulate as f64;
         let mut noise = Noise::for_step(self.config.seed, step);
-        let mut sums = StepSums::default();
+        let (mut sums, mut judged) = (StepSums::default(), StepSums::default());
         let mut updates = UpdateReport::default();
         for part in 0..accumulate {
             let batch = self.batch(step * accumulate + part)?;
-            let (gradients, losses, report) = on_pool(|| self.backward(batch, step, &mut noise))?;
-            sums.add(gradients, losses);
-            updates.merge(&report);
+            let (learned, pair) = on_pool(|| self.learn(batch, step, &mut noise))?;
+            sums.add(learned.gradients.scaled(share), learned.measures);
+            updates.merge(&learned.report);
+            if let Some(adversary) = self.adversary.as_mut().filter(|a| a.learns_at(step)) {
+                let (gradients, losses) = on_pool(|| adversary.lesson(&pair, step))?;
+                judged.add(gradients.scaled(share), losses);
+            }
         }
-        let mut measures = on_pool(|| sums.apply(&mut self.learner, step, factor))?;
+        let norm = ("gradient_norm", step);
+        let mut measures = on_pool(|| sums.apply(&mut self.learner, norm, factor))?;
+        if let Some(adversary) = self.adversary.as_mut().filter(|a| a.learns_at(step)) {
+            measures.extend(on_pool(|| adversary.step(judged, step, factor))?);
+        }
         measures.push((
             "codes_chosen".into(),
             updates.chosen as f64 / updates.codes.max(1) as f64,
@@ -197,18 +214,15 @@ impl Stage for TokenizerStage {
         observer: &mut dyn Observer,
     ) -> Result<Measures, TrainError> {
         let model = self.finished();
-        let (evaluation, _) = evaluate(
-            &model,
-            &self.eval,
-            self.config.training.batch_size,
-            &mut Silent,
-        )?;
+        let measuring = self.measuring();
+        let (evaluation, _) = evaluate(&model, &self.eval, &measuring, &mut Silent)?;
         let shown = &self.eval[..self.eval.len().min(SAMPLES)];
         let path = samples.join(format!("step-{step:08}.png"));
         save_grid(&[shown.to_vec(), reconstructions(&model, shown)?], &path)?;
         warn_of_collapse(&evaluation, observer);
         let mut measures = vec![("psnr_db".to_owned(), evaluation.psnr_db)];
         measures.extend(evaluation.ssim.map(|ssim| ("ssim".to_owned(), ssim)));
+        measures.extend(evaluation.perceptual.map(|p| ("perceptual".to_owned(), p)));
         measures.push(("usage".to_owned(), evaluation.usage));
         for (d, depth) in evaluation.depths.iter().enumerate() {
             measures.push((format!("perplexity_{}", d + 1), depth.perplexity));
@@ -221,12 +235,34 @@ impl Stage for TokenizerStage {
     }
 
     fn weights(&self) -> Weights {
-        self.learner.weights()
+        let mut weights = self.learner.weights();
+        let adversary = self.adversary.iter().flat_map(|a| a.weights().0);
+        weights
+            .0
+            .extend(adversary.map(|(name, array)| (format!("{}.{name}", adversary::PART), array)));
+        weights
     }
 
     fn restore(&mut self, weights: Weights, steps: u64, path: &Path) -> Result<(), TrainError> {
         self.batches = None;
-        self.learner.restore(weights, steps, path, &self.device)
+        let (own, of_adversary) = adversary::separate(weights);
+        match (&mut self.adversary, of_adversary) {
+            (Some(adversary), Some(weights)) => {
+                adversary.restore(weights, steps, path, &self.device)?;
+            }
+            (None, None) => {}
+            (found, _) => {
+                let problem = match found {
+                    Some(_) => "it holds no adversary, and this run has one",
+                    None => "it holds an adversary, and this run has none",
+                };
+                return Err(TrainError::Checkpoint {
+                    path: path.into(),
+                    problem: problem.into(),
+                });
+            }
+        }
+        self.learner.restore(own, steps, path, &self.device)
     }
 }
 
@@ -258,19 +294,6 @@ fn warn_of_collapse(evaluation: &Evaluation, observer: &mut dyn Observer) {
                 depth.perplexity
             ));
         }
-    }
-}
-
-/// Latents that are not finite have no codes: the network has diverged before a loss could.
-fn diverged(error: QuantizeError, step: u64) -> TrainError {
-    match error {
-        QuantizeError::NonFinite => TrainError::NonFinite {
-            term: "the encoder's output".into(),
-            value: f32::NAN,
-            step,
-            kept: String::new(),
-        },
-        other => other.into(),
     }
 }
 

@@ -329,20 +329,20 @@ impl StepSums {
         self.losses.add(losses);
     }
 
-    /// Takes the step; the mean losses and the norm of the gradients.
+    /// Takes the step; the mean losses, and the norm of the gradients under its `name`.
     ///
     /// # Errors
     /// When the norm is NaN or infinite; the model has not changed then.
     pub(crate) fn apply<M: Module>(
         mut self,
         learner: &mut Learner<M>,
-        step: u64,
+        (name, step): (&'static str, u64),
         factor: f64,
     ) -> Result<Measures, TrainError> {
         let norm = self.gradients.norm();
         if !norm.is_finite() {
             return Err(TrainError::NonFinite {
-                term: "the norm of the gradients".into(),
+                term: format!("the {}", name.replace('_', " ")),
                 value: norm as f32,
                 step,
                 kept: String::new(),
@@ -350,7 +350,7 @@ impl StepSums {
         }
         learner.step(self.gradients, norm, factor);
         let mut measures = self.losses.take();
-        measures.push(("gradient_norm".into(), norm));
+        measures.push((name.to_owned(), norm));
         Ok(measures)
     }
 }

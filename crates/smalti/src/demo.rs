@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use smalti_data::{DatasetConfig, OpenOptions};
-use smalti_train::evaluation::{Evaluation, evaluate};
+use smalti_train::evaluation::{Evaluation, Measuring, evaluate};
 use smalti_train::report::Value;
 use smalti_train::tokenizer::prepared;
 use smalti_train::trainer::RunFolder;
@@ -68,7 +68,12 @@ pub fn run(
     }
     let model = GeneratorModel::load(&folders[1], device)?;
     let images = held_out(&tokenizer)?;
-    let (evaluation, _) = evaluate(&model.tokenizer.network, &images, 64, observer)?;
+    let (evaluation, _) = evaluate(
+        &model.tokenizer.network,
+        &images,
+        &Measuring::plain(64),
+        observer,
+    )?;
     let runs = [RunFolder(folders[0].clone()), RunFolder(folders[1].clone())];
     let facts = [
         ("time to train the tokenizer", Value::seconds(seconds[0])),

@@ -35,8 +35,10 @@ pub use smalti_data::{
     TokenFileError,
 };
 pub use smalti_models::autoencoder::published::PublishedError;
+pub use smalti_models::features::Backbone;
 pub use smalti_models::generators::sampling::{Guidance, PerDepth, SamplingConfig};
 pub use smalti_models::generators::{GenerateError, Progress};
+pub use smalti_models::perceptual::{Lpips, PerceptualConfig};
 pub use smalti_quantize::Generator as CodeGenerator;
 pub use smalti_train::comparison::{self, ComparisonConfig, ComparisonOutcome, compare};
 pub use smalti_train::config::RunConfig;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use smalti_data::{DataError, Image, ImageRecord, Padding, TokenFile, TokenFileError};
+use smalti_models::perceptual::Lpips;
 use smalti_quantize::{CodeSpec, Codes, QuantizeError, Quantizer};
 use smalti_train::evaluation::{Evaluation, Meter};
 use smalti_train::samples::{to_images, to_tensor};
@@ -148,13 +149,15 @@ impl Tokenizer {
         cut.collect()
     }
 
-    /// Encodes and decodes images at their own sizes and measures. `next` gives name and image.
+    /// Encodes and decodes images at their own sizes and measures, by `perceptual` as well where it is
+    /// given. `images` are names and images.
     ///
     /// # Errors
-    /// When an image cannot be converted, or there is none.
+    /// When an image cannot be converted or is too small to be judged, or there is none.
     pub fn evaluate(
         &self,
         images: impl Iterator<Item = Result<(String, Image), DataError>>,
+        perceptual: Option<&Lpips>,
         mut watch: impl FnMut(usize),
     ) -> Result<Evaluation, TokenizerError> {
         let mut meter = Meter::new(self.model.network.quantizer());
@@ -164,6 +167,14 @@ impl Tokenizer {
             meter.observe_codes(&tokens.codes, tokens.shape)?;
             let decoded = self.decode(&tokens)?;
             meter.observe_pair(&image, &decoded[0])?;
+            if let Some(perceptual) = perceptual {
+                meter.observe_distances(&[self.distance(
+                    perceptual,
+                    &name,
+                    &image,
+                    &decoded[0],
+                )?]);
+            }
             watch(count + 1);
         }
         if meter
@@ -179,5 +190,24 @@ impl Tokenizer {
             .into());
         }
         Ok(meter.finish())
+    }
+
+    /// The perceptual distance of an image to what is left of it.
+    fn distance(
+        &self,
+        perceptual: &Lpips,
+        name: &str,
+        image: &Image,
+        decoded: &Image,
+    ) -> Result<f32, TrainError> {
+        let (width, height, least) = (image.width(), image.height(), perceptual.smallest_side());
+        if width.min(height) < least {
+            return Err(TrainError::Request(format!(
+                "{name} has {width}x{height} pixels, and the perceptual network needs {least} on a side"
+            )));
+        }
+        let pair = [image, decoded].map(|i| to_tensor(std::slice::from_ref(i), &self.device));
+        let [image, decoded] = pair;
+        Ok(perceptual.distances(image, decoded).into_scalar())
     }
 }

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use smalti::data::{Dataset, ImageSource};
-use smalti::{Evaluation, Observer, Tokenizer};
+use smalti::{Backbone, Evaluation, Observer, PerceptualConfig, Tokenizer};
 
 use super::{images, table};
-use crate::arguments::EvaluateOptions;
+use crate::arguments::{EvaluateOptions, LpipsBackbone};
 use crate::device::DeviceChoice;
 use crate::terminal::Terminal;
 
@@ -15,7 +15,10 @@ pub(crate) fn run(
     device: &DeviceChoice,
     terminal: &mut Terminal,
 ) -> anyhow::Result<ExitCode> {
-    let tokenizer = Tokenizer::load(&options.model, &device.open()?)?;
+    let device = device.open()?;
+    let tokenizer = Tokenizer::load(&options.model, &device)?;
+    let perceptual = perceptual(options).map(|config| config.load(&device));
+    let perceptual = perceptual.transpose()?;
     let datasets = images::open(&options.images, options.strict, terminal)?;
     let preprocess = options.resize.map(images::square).unwrap_or_default();
     let total: usize = datasets.iter().map(Dataset::len).sum();
@@ -26,7 +29,8 @@ pub(crate) fn run(
             Ok((dataset.name(index).into_owned(), image))
         })
     });
-    let evaluation = tokenizer.evaluate(images, |done| terminal.advance(done as u64, ""))?;
+    let watch = |done| terminal.advance(done as u64, "");
+    let evaluation = tokenizer.evaluate(images, perceptual.as_ref(), watch)?;
     terminal.end();
     let text = match options.json {
         true => serde_json::to_string_pretty(&evaluation)? + "\n",
@@ -34,6 +38,21 @@ pub(crate) fn run(
     };
     terminal.data(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The perceptual distance that is asked for.
+fn perceptual(options: &EvaluateOptions) -> Option<PerceptualConfig> {
+    let lpips = options.lpips_trunk.clone().zip(options.lpips_heads.clone());
+    let lpips = lpips.map(|(trunk, heads)| PerceptualConfig::Lpips {
+        backbone: match options.lpips_backbone {
+            LpipsBackbone::Vgg16 => Backbone::Vgg16,
+            LpipsBackbone::Alexnet => Backbone::Alexnet,
+        },
+        trunk,
+        heads,
+    });
+    let shift_tolerant = options.st_lpips.clone();
+    lpips.or(shift_tolerant.map(|file| PerceptualConfig::StLpips { file }))
 }
 
 fn describe(evaluation: &Evaluation) -> String {
@@ -45,6 +64,11 @@ fn describe(evaluation: &Evaluation) -> String {
         evaluation
             .ssim
             .map(|ssim| ("SSIM".to_owned(), format!("{ssim:.4}"))),
+    );
+    rows.extend(
+        evaluation
+            .perceptual
+            .map(|distance| ("perceptual distance".to_owned(), format!("{distance:.4}"))),
     );
     rows.extend([
         (

@@ -9,12 +9,15 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use smalti_models::autoencoder::AutoencoderConfig;
+use smalti_models::perceptual::PerceptualConfig;
 use smalti_quantize::QuantizerConfig;
 
+use crate::adversary::AdversarialConfig;
 use crate::config::{DataConfig, RunConfig, TokenizerRun, TrainingConfig};
 use crate::error::TrainError;
 use crate::loss::ReconstructionLoss;
 use crate::optimizer::OptimizerConfig;
+use crate::representation::RepresentationConfig;
 use crate::schedule::Schedule;
 use crate::settings;
 
@@ -56,6 +59,15 @@ pub struct BaseRun {
     /// How the loss `reconstruction` compares images.
     #[serde(default)]
     pub reconstruction: ReconstructionLoss,
+    /// The network whose distance is the loss `perceptual`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perceptual: Option<PerceptualConfig>,
+    /// The discriminator whose opinion is the loss `adversarial`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adversarial: Option<AdversarialConfig>,
+    /// What prediction heads predict, for entries whose model has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub representation: Option<RepresentationConfig>,
     /// Weights of losses that all have.
     pub losses: BTreeMap<String, f64>,
     /// The optimiser.
@@ -175,6 +187,9 @@ impl ComparisonConfig {
             data: base.data.clone(),
             model: self.model(entry)?,
             reconstruction: entry.reconstruction.unwrap_or(base.reconstruction),
+            perceptual: base.perceptual.clone(),
+            adversarial: base.adversarial.clone(),
+            representation: base.representation.clone(),
             losses,
             optimizer,
             schedule: entry.schedule.unwrap_or(base.schedule),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::candidate::Candidate;
 use super::result::{EntryResult, Measured, Outcome};
 use crate::error::TrainError;
-use crate::evaluation::evaluate;
+use crate::evaluation::{Measuring, evaluate};
 use crate::model_dir::TokenizerModel;
 use crate::observer::Observer;
 use crate::run::{RunOutcome, TokenizerImages, train_tokenizer};
@@ -107,8 +107,8 @@ impl Trial<'_> {
         observer: &mut dyn Observer,
     ) -> Result<EntryResult, TrainError> {
         let model = TokenizerModel::load(&self.folder, device)?;
-        let batch_size = self.candidate.run().training.batch_size;
-        let (evaluation, _) = evaluate(&model.network, &images.eval, batch_size, observer)?;
+        let measuring = Measuring::of(self.candidate.run(), device)?;
+        let (evaluation, _) = evaluate(&model.network, &images.eval, &measuring, observer)?;
         observer.note(&format!(
             "{} ({}): {:.2} dB",
             self.candidate.entry.label(),

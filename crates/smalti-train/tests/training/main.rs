@@ -1,5 +1,6 @@
 //! Training as a whole, at a size that takes seconds.
 
+mod adversary;
 mod any_tokenizer;
 mod failure;
 mod far;

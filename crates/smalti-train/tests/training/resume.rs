@@ -138,6 +138,36 @@ fn an_interrupted_gaussian_run_equals_an_uninterrupted_one() {
     assert!(report.contains("Divergence from the prior") && report.contains("largest of a batch"));
 }
 
+/// Everything that an adversary has: a discriminator with running statistics, averages of its logits,
+/// a penalty on some of the steps, and steps in which it is idle, learns, joins and counts.
+const ADVERSARY: [&str; 2] = [
+    "adversarial={start_step = 3, warmup_steps = 1, ramp_steps = 3, discriminator = {kind = 'patch', channels = 4, layers = 1}, lecam = {weight = 0.1, decay = 0.9}, slope_penalty = {weight = 1.0, every = 4}}",
+    "losses={reconstruction = 1.0, commitment = 0.25, adversarial = 0.5}",
+];
+
+#[test]
+fn an_interrupted_run_against_an_adversary_equals_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings: Vec<&str> = TOKENIZER.into_iter().chain(ADVERSARY).collect();
+    let config = tokenizer(&settings);
+    let whole = folder.path().join("whole");
+    run(&config, &whole).unwrap();
+    for steps in [2, 5] {
+        let pieces = folder.path().join(format!("pieces-{steps}"));
+        run_in_pieces(&config, &pieces, steps);
+        assert_eq!(
+            files(&whole)[Path::new("model/model.safetensors")],
+            files(&pieces)[Path::new("model/model.safetensors")]
+        );
+        let journal = Path::new("metrics.jsonl");
+        assert_eq!(files(&whole)[journal], files(&pieces)[journal]);
+        let last = Path::new("checkpoints/step-00000009.safetensors");
+        assert_eq!(files(&whole)[last], files(&pieces)[last]);
+    }
+    let report = std::fs::read_to_string(whole.join("report.html")).unwrap();
+    assert!(report.contains("Both sides of the game"));
+}
+
 #[test]
 fn an_interrupted_generator_run_equals_an_uninterrupted_one() {
     let folder = tempfile::tempdir().unwrap();

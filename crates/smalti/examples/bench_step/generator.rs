@@ -22,6 +22,7 @@ use smalti_nn::state::{Array, Weights, host_values};
 use smalti_nn::{Init, Noise};
 use smalti_quantize::{Codes, Quantizer, ResidualConfig, ResidualQuantizer};
 use smalti_train::gradients::Gradients;
+use smalti_train::halves;
 use smalti_train::learner::Learner;
 use smalti_train::optimizer::{DecayScope, OptimizerConfig, OptimizerKind};
 
@@ -170,16 +171,14 @@ impl Stage2Step {
 }
 
 impl Stage2Step {
-    /// The codes of the latents, and what the model should say at each.
-    fn lesson(&self) -> anyhow::Result<(Codes, CodeTargets)> {
+    /// The codes of some latents, and what the model should say at each.
+    fn lesson(&self, latents: Tensor<4>) -> anyhow::Result<(Codes, CodeTargets)> {
         let Some(temperature) = self.temperature else {
-            let codes = self.quantizer.encode(self.latents.clone())?;
+            let codes = self.quantizer.encode(latents)?;
             return Ok((codes.clone(), CodeTargets::Hard(codes)));
         };
-        let soft = self
-            .quantizer
-            .soft_codes(self.latents.clone(), temperature, None)?;
-        let [batch, _, height, width] = self.latents.dims();
+        let [batch, _, height, width] = latents.dims();
+        let soft = self.quantizer.soft_codes(latents, temperature, None)?;
         let each = soft.targets.into_iter().map(|target| {
             let [_, size] = target.dims();
             target.reshape([batch, height * width, 1, size])
@@ -193,20 +192,26 @@ impl Work for Stage2Step {
     fn step(&mut self) -> anyhow::Result<Outcome> {
         let mut noise = Noise::for_step(0, self.steps);
         self.steps += 1;
-        let (codes, targets) = self.lesson()?;
-        let input = GeneratorInput {
-            codes,
-            conditions: self.conditions.clone(),
+        let Conditions::Classes(classes) = &self.conditions else {
+            unreachable!("made with classes")
         };
-        let losses = self
-            .learner
-            .model()
-            .forward(input, Some(&mut noise))
-            .losses(targets);
-        let loss = losses.codes.clone().inner().into_scalar::<f32>();
-        let graph = losses.codes.backward();
-        let gradients = Gradients::of(self.learner.model(), &graph);
-        drop(graph);
+        let (mut start, mut parts) = (0, Vec::new());
+        for size in halves::sizes(classes.len()) {
+            let (codes, targets) = self.lesson(self.latents.clone().narrow(0, start, size))?;
+            let conditions = Conditions::Classes(classes[start..start + size].to_vec());
+            parts.push((size, (GeneratorInput { codes, conditions }, targets)));
+            start += size;
+        }
+        let model = self.learner.model();
+        let device = self.latents.device().autodiff();
+        let learn = |model: RqTransformer, (input, targets), mut noise: Noise| {
+            let losses = model.forward(input, Some(&mut noise)).losses(targets);
+            let loss = losses.codes.clone().inner().into_scalar::<f32>();
+            let gradients = Gradients::of(&model, &losses.codes.backward());
+            Ok((gradients, vec![("codes".to_owned(), f64::from(loss))]))
+        };
+        let (gradients, losses) = halves::learn(model, &device, &mut noise, parts, learn)?;
+        let loss = losses[0].1;
         let norm = gradients.norm();
         self.learner.step(gradients, norm, 1.0);
         let numbers = vec![

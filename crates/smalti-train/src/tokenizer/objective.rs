@@ -1,0 +1,364 @@
+//! What a step of stage 1 minimises, and the gradient of it.
+//!
+//! `L = Σ wᵢ·Lᵢ(x, x̂) + Σ wⱼ·Lⱼ(latents) + s·λ·w·G(x̂)`
+//!
+//! The first sum compares images (`reconstruction`, `perceptual`), the second is the quantizer's and that of
+//! prediction heads (`representation`), the
+//! last term the adversary's: `w` is `losses.adversarial`, `s` in [0, 1] how far it has joined, and `λ`
+//! balances it by the norms of both gradients at the decoder's last layer.
+//!
+//! Where λ is needed the graph is cut in front of that layer: the losses on images and the adversary's
+//! go backward to the cut each by itself, and what they say together goes on through the rest of the
+//! network once. The reference implementations go through the whole graph for each of the norms.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor};
+use smalti_models::autoencoder::{Autoencoder, LAST_LAYER, Pass, REPRESENTATION};
+use smalti_models::perceptual::Lpips;
+use smalti_nn::Noise;
+use smalti_quantize::{NamedLoss, QuantizeError, UpdateReport};
+
+use crate::adversary::{self, Adversary};
+use crate::config::TokenizerRun;
+use crate::error::TrainError;
+use crate::gradients::Gradients;
+use crate::journal::Measures;
+use crate::loss::{ReconstructionLoss, require_names, weigh, weight_of};
+use crate::representation::Representation;
+use crate::trainer::read_losses;
+
+/// The losses that compare images, and the weights of all.
+#[derive(Debug)]
+pub(super) struct Objective {
+    pub(super) reconstruction: ReconstructionLoss,
+    /// Frozen.
+    pub(super) perceptual: Option<Lpips>,
+    /// What prediction heads are held against.
+    pub(super) representation: Option<Representation>,
+    pub(super) weights: BTreeMap<String, f64>,
+}
+
+/// A batch to learn from.
+pub(super) struct Lesson<'a> {
+    /// `[batch, 3, height, width]` in [−1, 1], on the autodiff device.
+    pub(super) images: Tensor<4>,
+    /// Which images of the data set they are.
+    pub(super) indices: &'a [usize],
+    pub(super) step: u64,
+    /// Dropout, and what else the step draws.
+    pub(super) noise: &'a mut Noise,
+}
+
+/// What a batch leaves.
+pub(super) struct Learned {
+    pub(super) gradients: Gradients,
+    pub(super) measures: Measures,
+    pub(super) report: UpdateReport,
+    /// Untracked.
+    pub(super) reconstructions: Tensor<4>,
+}
+
+impl Objective {
+    /// The objective of a run over so many images, its networks read from their files.
+    ///
+    /// # Errors
+    /// When a file cannot be read or does not fit.
+    pub(super) fn load(
+        config: &TokenizerRun,
+        images: usize,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let perceptual = config.perceptual.as_ref();
+        let (heads, inner) = (&config.model.representation, device.clone().inner());
+        let targets = config.representation.as_ref();
+        let representation = targets.map(|t| Representation::load(t, heads, images, &inner));
+        Ok(Self {
+            reconstruction: config.reconstruction,
+            perceptual: perceptual.map(|p| p.load(device)).transpose()?,
+            representation: representation.transpose()?,
+            weights: config.losses.clone(),
+        })
+    }
+
+    /// The losses that compare images, unweighted.
+    fn on_images(&self, images: Tensor<4>, reconstructions: Tensor<4>) -> Vec<NamedLoss> {
+        let reconstruction = self
+            .reconstruction
+            .of(reconstructions.clone(), images.clone());
+        let mut losses = vec![("reconstruction", reconstruction)];
+        if let Some(perceptual) = &self.perceptual {
+            let distances = perceptual.distances(reconstructions, images);
+            losses.push(("perceptual", distances.mean()));
+        }
+        losses
+    }
+
+    /// Refuses images that a network which judges them has no room for.
+    ///
+    /// # Errors
+    /// Says how large they must be.
+    pub(super) fn require_size(&self, width: usize, height: usize) -> Result<(), TrainError> {
+        let perceptual = self
+            .perceptual
+            .as_ref()
+            .map(|p| ("perceptual", p.smallest_side()));
+        let representation = self.representation.as_ref();
+        let representation = representation.map(|r| ("representation", r.smallest_side()));
+        let problems = perceptual.into_iter().chain(representation);
+        let problems = problems.filter(|(_, side)| width.min(height) < *side);
+        let problems = problems.map(|(name, side)| {
+            format!("{name}: its network needs images of at least {side} pixels on a side, got {width}x{height}; change data.preprocess")
+        });
+        TrainError::unless_empty(problems.collect())
+    }
+
+    /// Refuses weights that do not fit the losses.
+    fn require_names(
+        &self,
+        losses: &[NamedLoss],
+        adversary: Option<&Adversary>,
+    ) -> Result<(), TrainError> {
+        let mut produced: Vec<&str> = losses.iter().map(|(name, _)| *name).collect();
+        produced.extend(adversary.map(|_| adversary::LOSS));
+        require_names(&produced, &self.weights)
+    }
+
+    /// Forward and backward of one batch, in which the codebook learns.
+    ///
+    /// # Errors
+    /// When a loss is not finite or has no weight.
+    pub(super) fn learn(
+        &self,
+        model: &mut Autoencoder,
+        adversary: Option<&Adversary>,
+        lesson: Lesson<'_>,
+    ) -> Result<Learned, TrainError> {
+        let strength = adversary.map_or(0.0, |a| a.config().strength(lesson.step));
+        let (mut pass, report) = model
+            .pass_and_update(lesson.images.clone(), lesson.noise)
+            .map_err(|error| diverged(error, lesson.step))?;
+        if let Some(representation) = &self.representation {
+            let (guesses, images) = (std::mem::take(&mut pass.predictions), lesson.images.clone());
+            let loss = representation.loss(guesses, &images.inner(), lesson.indices);
+            pass.losses.push((REPRESENTATION, loss));
+        }
+        match adversary {
+            Some(judge) if strength > 0.0 => {
+                self.balanced(model, judge, (lesson, pass, report), strength)
+            }
+            _ => self.plain(model, adversary, (lesson, pass, report)),
+        }
+    }
+
+    /// Without an adversary that counts: one graph, one way back.
+    fn plain(
+        &self,
+        model: &Autoencoder,
+        adversary: Option<&Adversary>,
+        (lesson, pass, report): (Lesson<'_>, Pass, UpdateReport),
+    ) -> Result<Learned, TrainError> {
+        let reconstructions = model.finish(pass.hidden);
+        let untracked = reconstructions.clone().inner();
+        let mut losses = self.on_images(lesson.images, reconstructions);
+        losses.extend(pass.losses);
+        self.require_names(&losses, adversary)?;
+        let total = weigh(&losses, &self.weights)?.expect("images are compared");
+        let measures = read_losses(&losses, lesson.step)?;
+        Ok(Learned {
+            gradients: Gradients::of(model, &total.backward()),
+            measures,
+            report,
+            reconstructions: untracked,
+        })
+    }
+
+    /// With an adversary: both gradients at the last layer, then the rest of the way with their sum.
+    fn balanced(
+        &self,
+        model: &Autoencoder,
+        adversary: &Adversary,
+        (lesson, pass, report): (Lesson<'_>, Pass, UpdateReport),
+        strength: f64,
+    ) -> Result<Learned, TrainError> {
+        // A leaf and a last layer for each side: a graph is used up by going backward through it.
+        let cut = || Tensor::from_inner(pass.hidden.clone().inner()).require_grad();
+        let (own_cut, judged_cut): (Tensor<4>, Tensor<4>) = (cut(), cut());
+
+        let reconstructions = model.finish(own_cut.clone());
+        let untracked = reconstructions.clone().inner();
+        let mut losses = self.on_images(lesson.images, reconstructions);
+        let own = weigh(&losses, &self.weights)?.expect("images are compared");
+        let own = own.backward();
+        let opinion = adversary.opinion(model.finish(judged_cut.clone()));
+        let judged = opinion.clone().backward();
+
+        let (own_last, judged_last) = (Gradients::of(model, &own), Gradients::of(model, &judged));
+        let norms = (
+            own_last.norm_of(LAST_LAYER),
+            judged_last.norm_of(LAST_LAYER),
+        );
+        let balance = adversary.config().balance.factor(norms.0, norms.1);
+        let weight = strength * balance * weight_of(adversary::LOSS, &self.weights)?;
+        let slope = |cut: &Tensor<4>, graph| cut.grad(graph).expect("the cut is a leaf");
+        let pull = slope(&own_cut, &own) + slope(&judged_cut, &judged).mul_scalar(weight);
+        drop((own, judged));
+
+        // The gradient of this sum at the cut is `pull`.
+        let mut rest = (pass.hidden * Tensor::from_inner(pull)).sum();
+        if let Some(inner) = weigh(&pass.losses, &self.weights)? {
+            rest = rest + inner;
+        }
+        let mut gradients = Gradients::of(model, &rest.backward());
+        gradients.add(own_last);
+        gradients.add(judged_last.scaled(weight));
+
+        losses.extend(pass.losses);
+        self.require_names(&losses, Some(adversary))?;
+        losses.push((adversary::LOSS, opinion));
+        let mut measures = read_losses(&losses, lesson.step)?;
+        measures.push(("adversarial_weight".into(), weight));
+        Ok(Learned {
+            gradients,
+            measures,
+            report,
+            reconstructions: untracked,
+        })
+    }
+}
+
+/// Latents that are not finite have no codes: the network has diverged before a loss could.
+fn diverged(error: QuantizeError, step: u64) -> TrainError {
+    match error {
+        QuantizeError::NonFinite => TrainError::NonFinite {
+            term: "the encoder's output".into(),
+            value: f32::NAN,
+            step,
+            kept: String::new(),
+        },
+        other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::TensorData;
+    use smalti_models::autoencoder::AutoencoderConfig;
+    use smalti_models::discriminators::{DiscriminatorConfig, PatchConfig, PatchNorm};
+    use smalti_nn::Init;
+    use smalti_nn::state::host_values;
+
+    use crate::adversary::{AdversarialConfig, Balance};
+    use crate::optimizer::OptimizerConfig;
+
+    const NETWORK: &str = "[network]\nresolution = 16\nchannels = 4\nmultipliers = [1, 2]\nblocks = 1\nz_channels = 4\nnorm_groups = 2\n[quantizer]\nkind = 'sim_vq'\ncodebook_size = 8\ncode_dim = 4\n";
+
+    fn adversary(balance: Balance, init: &mut Init) -> Adversary {
+        let config = AdversarialConfig {
+            discriminator: DiscriminatorConfig::Patch(PatchConfig {
+                channels: 4,
+                layers: 1,
+                norm: PatchNorm::Batch,
+            }),
+            loss: Default::default(),
+            start_step: 0,
+            warmup_steps: 0,
+            ramp_steps: 0,
+            balance,
+            lecam: None,
+            slope_penalty: None,
+            optimizer: None,
+        };
+        let optimizer: OptimizerConfig = toml::from_str("learning_rate = 1e-3").unwrap();
+        Adversary::new(&config, &optimizer, init).unwrap()
+    }
+
+    fn setup(balance: Balance) -> (Autoencoder, Adversary, Objective, Tensor<4>) {
+        let device = Device::flex().autodiff();
+        let mut init = Init::new(&device, 5);
+        let config: AutoencoderConfig = toml::from_str(NETWORK).unwrap();
+        let model = config.build(&mut init).unwrap();
+        let adversary = adversary(balance, &mut init);
+        let weights = [
+            ("reconstruction", 2.0),
+            ("commitment", 0.25),
+            ("codebook", 1.0),
+            ("adversarial", 0.5),
+        ];
+        let objective = Objective {
+            reconstruction: ReconstructionLoss::SquaredError,
+            perceptual: None,
+            representation: None,
+            weights: weights.map(|(n, w)| (n.to_owned(), w)).into(),
+        };
+        let values: Vec<f32> = (0..2 * 3 * 256).map(|i| (i as f32 * 0.37).sin()).collect();
+        let images = Tensor::from_data(TensorData::new(values, [2, 3, 16, 16]), &device);
+        (model, adversary, objective, images)
+    }
+
+    /// Learned with the cut, and the gradient of the same sum in one graph.
+    fn both(balance: Balance) -> (Learned, Gradients) {
+        let (mut model, adversary, objective, images) = setup(balance);
+        let lesson = Lesson {
+            images: images.clone(),
+            indices: &[0, 1],
+            step: 0,
+            noise: &mut Noise::from_seed(1),
+        };
+        let learned = objective
+            .learn(&mut model, Some(&adversary), lesson)
+            .unwrap();
+        let mut noise = Noise::from_seed(1);
+        let (result, _) = model
+            .reconstruct_and_update(images.clone(), &mut noise)
+            .unwrap();
+        let mut losses = objective.on_images(images, result.images.clone());
+        losses.extend(result.losses);
+        let weight = learned.measures.last().unwrap().1;
+        let total = weigh(&losses, &objective.weights).unwrap().unwrap()
+            + adversary.opinion(result.images).mul_scalar(weight);
+        let whole = Gradients::of(&model, &total.backward());
+        (learned, whole)
+    }
+
+    #[test]
+    fn the_cut_graph_has_the_gradient_of_the_whole() {
+        for balance in [Balance::Fixed {}, Balance::default()] {
+            let (mut learned, mut whole) = both(balance);
+            let names = whole.names();
+            assert_eq!(learned.gradients.names(), names);
+            for name in names {
+                let (a, b) = (
+                    host_values(learned.gradients.remove(&name).unwrap()),
+                    host_values(whole.remove(&name).unwrap()),
+                );
+                // Keys have no use for a bias: its gradient is rounding.
+                let scale = b.iter().fold(1e-4f32, |most, v| most.max(v.abs()));
+                for (a, b) in a.iter().zip(&b) {
+                    assert!((a - b).abs() < 1e-4 * scale, "{name}: {a} {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_balance_makes_both_gradients_equally_long_at_the_last_layer() {
+        let (model, adversary, objective, images) = setup(Balance::default());
+        let norm = |loss: Tensor<1>| Gradients::of(&model, &loss.backward()).norm_of(LAST_LAYER);
+        let reconstructions = || {
+            let pass = model.reconstruct(images.clone(), &mut Noise::from_seed(1));
+            pass.unwrap().images
+        };
+        let losses = objective.on_images(images.clone(), reconstructions());
+        let own = norm(weigh(&losses, &objective.weights).unwrap().unwrap());
+        let judged = norm(adversary.opinion(reconstructions()));
+        let (learned, _) = both(Balance::default());
+        let weight = learned.measures.last().unwrap().1;
+        let expected = 0.5 * own / (judged + 1e-4);
+        assert!(
+            (weight / expected - 1.0).abs() < 1e-4,
+            "{weight} {expected}"
+        );
+    }
+}
