@@ -91,7 +91,7 @@ impl Adversary {
     }
 
     /// What the discriminator learns from a batch of step `step`: its gradient and its losses. The
-    /// running statistics and averages move; the weights wait for [`step`](Self::step).
+    /// running statistics and averages move; the weights wait for the end of the step.
     ///
     /// # Errors
     /// When a loss is not finite.

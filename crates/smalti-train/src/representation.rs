@@ -2,7 +2,7 @@
 //!
 //! A head of `model.representation` looks at one branch of the codes; here each gets its target, in the same
 //! order. The loss `representation` is the sum over the heads of InfoNCE
-//! ([`info_nce`](smalti_models::autoencoder::info_nce)) between predictions and targets of a batch. A
+//! ([`info_nce`]) between predictions and targets of a batch. A
 //! model with heads and a run without targets, or the other way round, is refused: training without them
 //! is to leave both out.
 //!
@@ -10,7 +10,7 @@
 //! learned from, in the order of the data set.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -151,7 +151,7 @@ impl Representation {
 }
 
 /// A file of features of so many images.
-fn read(path: &PathBuf, images: usize) -> Result<Array, TrainError> {
+fn read(path: &Path, images: usize) -> Result<Array, TrainError> {
     let mut weights = Weights::read_safetensors(path).map_err(TrainError::weights(path))?;
     let Some(rows) = weights.0.remove(FEATURES) else {
         let problem = format!("it has no array {FEATURES:?} [images, width]");

@@ -155,7 +155,7 @@ impl Plan {
             Step::Rectifier(_) => Some(side),
             Step::Pool { kernel, stride } => windows(side, *kernel, *stride),
             // Two rows can be reflected where there are three.
-            Step::Blur => (side > 2).then(|| (side + 1) / 2 + 1),
+            Step::Blur => (side > 2).then(|| side.div_ceil(2) + 1),
         })
     }
 }
