@@ -32,19 +32,19 @@ run() {
 }
 
 losses='reconstruction=1.0, codebook=1.0, commitment=0.25'
+# A transformer learns faster; branches and prediction heads are a convolutional encoder's.
+vit="model.network={kind='vit', resolution=32, patch_size=4, width=128, layers=3, heads=4, output_width=512, z_channels=32}"
 branches="model.network.branches={names=['vis', 'sem']}"
 heads="model.representation=[{branch='sem', width=256, layers=1, heads=4}]"
 target="representation={targets=[{file='$features'}]}"
 
 for codes in 512 1024 2048; do
-    run "one-$codes" $codes 1 --set "losses={$losses}"
+    run "one-$codes" $codes 1 --set "losses={$losses}" --set "$vit"
 done
-run two-free 512 2 --set "losses={$losses, disentanglement=0.0}"
-run two-apart 512 2 --set "losses={$losses, disentanglement=0.1}"
-run two-free-guided 512 2 --set "losses={$losses, disentanglement=0.0, representation=0.05}" \
+for depth in 2 3; do
+    run "$depth-free" 512 $depth --set "losses={$losses, disentanglement=0.0}" --set "$vit"
+    run "$depth-apart" 512 $depth --set "losses={$losses, disentanglement=0.1}" --set "$vit"
+done
+run branches 512 2 --set "losses={$losses, disentanglement=0.1}" --set "$branches"
+run branches-guided 512 2 --set "losses={$losses, disentanglement=0.1, representation=0.05}" \
     --set "$branches" --set "$heads" --set "$target"
-run two-apart-guided 512 2 --set "losses={$losses, disentanglement=0.1, representation=0.05}" \
-    --set "$branches" --set "$heads" --set "$target"
-run three-free 512 3 --set "losses={$losses, disentanglement=0.0}"
-run three-apart 512 3 --set "losses={$losses, disentanglement=0.1}"
-run two-apart-branches 512 2 --set "losses={$losses, disentanglement=0.1}" --set "$branches"

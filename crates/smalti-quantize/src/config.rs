@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use smalti_nn::{Init, Noise};
 
+use crate::rows::single;
 use crate::{
     BsqConfig, BsqQuantizer, CodeSpec, Codes, FactorizedConfig, FactorizedQuantizer, FsqConfig,
     FsqQuantizer, GaussianConfig, GaussianQuantizer, GroupedConfig, GroupedQuantizer, IbqConfig,
@@ -305,6 +306,7 @@ impl Quantizer for AnyQuantizer {
     }
 
     fn encode(&self, latents: Tensor<4>) -> Result<Codes, QuantizeError> {
+        let latents = single(latents);
         each!(self, quantizer => quantizer.encode(latents))
     }
 
@@ -313,6 +315,7 @@ impl Quantizer for AnyQuantizer {
     }
 
     fn quantize(&self, latents: Tensor<4>, noise: &mut Noise) -> Result<Quantized, QuantizeError> {
+        let latents = single(latents);
         each!(self, quantizer => quantizer.quantize(latents, noise))
     }
 }
@@ -323,6 +326,7 @@ impl Learn for AnyQuantizer {
         latents: Tensor<4>,
         noise: &mut Noise,
     ) -> Result<(Quantized, UpdateReport), QuantizeError> {
+        let latents = single(latents);
         each!(self, quantizer => quantizer.quantize_and_update(latents, noise))
     }
 }
@@ -335,7 +339,7 @@ mod tests {
         Metric, Normalization, Range, Revival, Rule, Start, TargetConfig, TrainingValue,
         UpdateOrder,
     };
-    use burn::tensor::Device;
+    use burn::tensor::{DType, Device};
 
     fn parse(text: &str) -> Result<QuantizerConfig, String> {
         toml::from_str(text).map_err(|error: toml::de::Error| error.to_string())
@@ -605,6 +609,39 @@ mod tests {
             let text = toml::to_string(&config).unwrap();
             assert_eq!(parse(&text).unwrap(), config, "{text}");
             refused(&format!("n_embed = 3\n{text}"), &["n_embed"]);
+        }
+    }
+
+    /// Codes are chosen in `f32` whatever the precision of the latents: published libraries return
+    /// wrong ones in `bf16`.
+    #[test]
+    fn latents_of_any_precision_have_the_codes_of_their_numbers() {
+        let device = Device::flex().autodiff();
+        let latents = Noise::from_seed(6).standard_normal::<4>([2, 4, 3, 3], &Device::flex());
+        for config in every_kind() {
+            let quantizer = config.build(&mut Init::new(&device, 1)).unwrap();
+            for dtype in [DType::F16, DType::BF16, DType::F64] {
+                let given = latents.clone().cast(dtype);
+                let expected = quantizer.encode(given.clone().cast(DType::F32)).unwrap();
+                let codes = quantizer.encode(given.clone()).unwrap();
+                assert_eq!(codes.values(), expected.values(), "{config:?} of {dtype:?}");
+
+                let given = Tensor::from_inner(given).require_grad();
+                let mut noise = Noise::from_seed(1);
+                let seen = quantizer.quantize(given.clone(), &mut noise).unwrap();
+                assert_eq!(
+                    seen.codes.values(),
+                    expected.values(),
+                    "{config:?} of {dtype:?}"
+                );
+                let graph = seen.quantized.sum().backward();
+                let gradient = given.grad(&graph).expect("it passes the quantizer");
+                let gradient = smalti_nn::state::host_values(gradient);
+                assert!(
+                    gradient.iter().all(|g| g.is_finite()),
+                    "{config:?} of {dtype:?}"
+                );
+            }
         }
     }
 
