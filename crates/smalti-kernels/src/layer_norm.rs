@@ -4,19 +4,15 @@
 //! Backward: dβ = Σ dy and dγ = Σ dy·x̂ over the rows, and
 //! `dx = rstd · (γ·dy - mean(γ·dy) - x̂ · mean(γ·dy·x̂))`, the means over the row.
 //!
-//! Nothing but each row's moments is kept for the way back. Sums over rows are taken in f32 within
-//! pieces of fixed size and in f64 over the pieces, in order: results do not depend on the number of
-//! threads.
+//! Nothing but each row's moments is kept for the way back. How rows are dealt to
+//! threads and summed over stands in `rows`.
 
 use crate::Simd;
 use crate::group_norm::AffineGradients;
 use crate::lanes::{Kernel, Lanes, dispatch};
 pub use crate::moments::Moments;
 use crate::moments::moments;
-use rayon::prelude::*;
-
-/// Numbers that a task should at least have.
-const TASK: usize = 16 << 10;
+use crate::rows::{each_task, load, places, store, summed};
 
 /// A layer norm with its parameters; the width of a row is their length.
 #[derive(Clone, Copy, Debug)]
@@ -50,12 +46,11 @@ impl LayerNorm<'_> {
             "layer norm: output and input differ in length"
         );
         let mut found = vec![Moments::default(); rows];
-        let (task, width) = (TASK.div_ceil(self.gamma.len()), self.gamma.len());
-        found
-            .par_chunks_mut(task)
-            .zip(input.par_chunks(task * width))
-            .zip(output.par_chunks_mut(task * width))
-            .for_each(|((found, input), output)| {
+        each_task(
+            self.gamma.len(),
+            &mut found,
+            (input, output),
+            |found, input, output| {
                 dispatch(
                     simd,
                     Forward {
@@ -65,7 +60,8 @@ impl LayerNorm<'_> {
                         found,
                     },
                 );
-            });
+            },
+        );
         found
     }
 
@@ -128,33 +124,23 @@ impl LayerNorm<'_> {
             "layer norm: gradient and input differ in length"
         );
         assert_eq!(moments.len(), rows, "layer norm: one pair of moments a row");
-        // At most 64 pieces, so that their sums stay small beside the data.
-        let task = TASK.div_ceil(width).max(rows.div_ceil(64));
-        let sums: Vec<Vec<f32>> = grad_input
-            .par_chunks_mut(task * width)
-            .enumerate()
-            .map(|(i, grad_input)| {
-                let range = i * task * width..i * task * width + grad_input.len();
-                let moments = &moments[i * task..][..range.len() / width];
-                let grad_output = grad_output.map(|grad| &grad[range.clone()]);
-                let input = &input[range];
-                dispatch(
-                    simd,
-                    Backward {
-                        norm: self,
-                        input,
-                        moments,
-                        grad_output,
-                        grad_input,
-                    },
-                )
-            })
-            .collect();
-        let total =
-            |column: usize| sums.iter().map(|sum| f64::from(sum[column])).sum::<f64>() as f32;
+        let sums = summed((width, 2 * width), grad_input, |rows, grad_input| {
+            let range = rows.start * width..rows.end * width;
+            dispatch(
+                simd,
+                Backward {
+                    norm: self,
+                    input: &input[range.clone()],
+                    moments: &moments[rows],
+                    grad_output: grad_output.map(|grad| &grad[range]),
+                    grad_input,
+                },
+            )
+        });
+        let (gamma, beta) = sums.split_at(width);
         AffineGradients {
-            gamma: (0..width).map(total).collect(),
-            beta: (width..2 * width).map(total).collect(),
+            gamma: gamma.to_vec(),
+            beta: beta.to_vec(),
         }
     }
 
@@ -170,41 +156,6 @@ impl LayerNorm<'_> {
             "layer norm: {total} numbers are no rows of {width}"
         );
         total / width
-    }
-}
-
-/// Registers of a slice, the last one possibly in part: `(place, whole)`.
-#[inline(always)]
-pub(crate) fn places<V: Lanes>(
-    width: usize,
-) -> impl Iterator<Item = (std::ops::Range<usize>, bool)> {
-    (0..width).step_by(V::N).map(move |start| {
-        let end = (start + V::N).min(width);
-        (start..end, end - start == V::N)
-    })
-}
-
-#[inline(always)]
-pub(crate) fn load<V: Lanes>(values: &[f32], (place, whole): &(std::ops::Range<usize>, bool)) -> V {
-    let part = &values[place.clone()];
-    if *whole {
-        V::load(part)
-    } else {
-        V::load_part(part, 0.0)
-    }
-}
-
-#[inline(always)]
-pub(crate) fn store<V: Lanes>(
-    value: V,
-    target: &mut [f32],
-    (place, whole): &(std::ops::Range<usize>, bool),
-) {
-    let part = &mut target[place.clone()];
-    if *whole {
-        value.store(part)
-    } else {
-        value.store_part(part)
     }
 }
 

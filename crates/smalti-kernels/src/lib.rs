@@ -24,6 +24,7 @@ pub mod nearest;
 #[cfg(test)]
 mod noise;
 pub mod rms_norm;
+mod rows;
 pub mod simd;
 pub mod softmax;
 mod tile;

@@ -4,17 +4,12 @@
 //! Backward: dγ = Σ dy·x̂ over the rows, and `dx = rstd · (γ·dy - x̂ · mean(γ·dy·x̂))`, the mean over
 //! the row.
 //!
-//! Nothing but each row's `rstd` is kept for the way back. Sums over rows are taken in f32 within
-//! pieces of fixed size and in f64 over the pieces, in order: results do not depend on the number of
-//! threads.
+//! Nothing but each row's `rstd` is kept for the way back. How rows are dealt to
+//! threads and summed over stands in `rows`.
 
 use crate::Simd;
 use crate::lanes::{Kernel, Lanes, dispatch};
-use crate::layer_norm::{load, places, store};
-use rayon::prelude::*;
-
-/// Numbers that a task should at least have.
-const TASK: usize = 16 << 10;
+use crate::rows::{each_task, load, places, store, summed};
 
 /// A root-mean-square norm with its parameter; the width of a row is its length.
 #[derive(Clone, Copy, Debug)]
@@ -46,12 +41,11 @@ impl RmsNorm<'_> {
             "RMS norm: output and input differ in length"
         );
         let mut found = vec![0.0; rows];
-        let task = TASK.div_ceil(width);
-        found
-            .par_chunks_mut(task)
-            .zip(input.par_chunks(task * width))
-            .zip(output.par_chunks_mut(task * width))
-            .for_each(|((found, input), output)| {
+        each_task(
+            width,
+            &mut found,
+            (input, output),
+            |found, input, output| {
                 dispatch(
                     simd,
                     Forward {
@@ -61,7 +55,8 @@ impl RmsNorm<'_> {
                         found,
                     },
                 );
-            });
+            },
+        );
         found
     }
 
@@ -114,26 +109,19 @@ impl RmsNorm<'_> {
             "RMS norm: gradient and input differ in length"
         );
         assert_eq!(factors.len(), rows, "RMS norm: one factor a row");
-        // At most 64 pieces, so that their sums stay small beside the data.
-        let task = TASK.div_ceil(width).max(rows.div_ceil(64));
-        let sums: Vec<Vec<f32>> = grad_input
-            .par_chunks_mut(task * width)
-            .enumerate()
-            .map(|(i, grad_input)| {
-                let range = i * task * width..i * task * width + grad_input.len();
-                let kernel = Backward {
+        summed((width, width), grad_input, |rows, grad_input| {
+            let range = rows.start * width..rows.end * width;
+            dispatch(
+                simd,
+                Backward {
                     norm: self,
                     input: &input[range.clone()],
-                    factors: &factors[i * task..][..range.len() / width],
+                    factors: &factors[rows],
                     grad_output: grad_output.map(|grad| &grad[range]),
                     grad_input,
-                };
-                dispatch(simd, kernel)
-            })
-            .collect();
-        let total =
-            |column: usize| sums.iter().map(|sum| f64::from(sum[column])).sum::<f64>() as f32;
-        (0..width).map(total).collect()
+                },
+            )
+        })
     }
 
     fn rows(&self, total: usize) -> usize {

@@ -8,7 +8,6 @@ mod learning_test;
 mod model;
 mod network;
 mod parts;
-mod positions;
 mod prediction_head;
 mod presets;
 pub mod published;

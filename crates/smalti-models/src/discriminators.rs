@@ -17,7 +17,7 @@ mod style;
 
 pub use config::{DiscriminatorConfig, InvalidDiscriminator, PatchConfig, PatchNorm, StyleConfig};
 pub use lecam::Lecam;
-pub use losses::{AdversarialLoss, adaptive_weight};
+pub use losses::{AdversarialLoss, PUBLISHED_LIMIT, adaptive_weight, balance};
 pub use network::{Discriminator, Statistics};
 pub use patch::PatchDiscriminator;
 pub use r1::r1_penalty;

@@ -9,6 +9,7 @@ pub mod discriminators;
 pub mod features;
 pub mod generators;
 pub mod perceptual;
+mod positions;
 #[cfg(test)]
 mod testing;
 mod weights_file;

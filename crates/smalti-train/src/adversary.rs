@@ -14,6 +14,7 @@ mod config;
 
 use std::path::Path;
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use smalti_models::discriminators::{Discriminator, Lecam, r1_penalty};
 use smalti_nn::Init;
@@ -86,7 +87,9 @@ impl Adversary {
 
     /// What the tokenizer wants to lower, `[1]`; tracked reconstructions get its gradient.
     pub fn opinion(&self, reconstructions: Tensor<4>) -> Tensor<1> {
-        let (logits, _) = self.learner.model().forward_batch(reconstructions);
+        // No gradient of the discriminator's own parameters is wanted here.
+        let frozen = self.learner.model().clone().no_grad();
+        let (logits, _) = frozen.forward_batch(reconstructions);
         self.config.loss.generator(logits)
     }
 
@@ -191,19 +194,4 @@ impl Adversary {
         let own = steps.saturating_sub(self.config.first_step());
         self.learner.restore(weights, own, path, device)
     }
-}
-
-/// The arrays of a tokenizer and of its adversary, from those of a checkpoint.
-pub(crate) fn separate(weights: Weights) -> (Weights, Option<Weights>) {
-    let prefix = format!("{PART}.");
-    let (own, adversary): (Vec<_>, Vec<_>) = weights
-        .0
-        .into_iter()
-        .partition(|(name, _)| !name.starts_with(&prefix));
-    let adversary: std::collections::BTreeMap<_, _> = adversary
-        .into_iter()
-        .map(|(name, array)| (name[prefix.len()..].to_owned(), array))
-        .collect();
-    let own = Weights(own.into_iter().collect());
-    (own, (!adversary.is_empty()).then_some(Weights(adversary)))
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
-use smalti_nn::state::{Array, Weights};
+use smalti_nn::state::Weights;
 
 use crate::error::TrainError;
 use crate::trainer::{Progress, Window};
@@ -68,17 +68,23 @@ pub fn read(path: &Path, kind: &str) -> Result<(Progress, Weights), TrainError> 
     Ok((header.progress, weights))
 }
 
-/// Arrays by the first part of their names, with the rest of them.
-pub(crate) fn parts(weights: Weights) -> BTreeMap<String, BTreeMap<String, Array>> {
-    let mut parts: BTreeMap<String, BTreeMap<String, Array>> = BTreeMap::new();
-    for (name, array) in weights.0 {
-        let (part, name) = name.split_once('.').unwrap_or(("", &name));
-        parts
-            .entry(part.to_owned())
-            .or_default()
-            .insert(name.to_owned(), array);
-    }
-    parts
+/// Adds `part` to `whole`, its names behind `prefix` and a dot.
+pub(crate) fn put(whole: &mut Weights, prefix: &str, part: Weights) {
+    let named = part.0.into_iter();
+    let named = named.map(|(name, array)| (format!("{prefix}.{name}"), array));
+    whole.0.extend(named);
+}
+
+/// Takes out of `whole` what [`put`] added behind `prefix`; nothing where there is nothing.
+pub(crate) fn take(whole: &mut Weights, prefix: &str) -> Weights {
+    let inside = |name: &str| Some(name.strip_prefix(prefix)?.strip_prefix('.')?.to_owned());
+    let (part, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut whole.0)
+        .into_iter()
+        .partition(|(name, _)| inside(name).is_some());
+    whole.0 = rest.into_iter().collect();
+    let part = part.into_iter();
+    let part = part.filter_map(|(name, array)| Some((inside(&name)?, array)));
+    Weights(part.collect())
 }
 
 /// Of names, shapes and values.

@@ -3,7 +3,6 @@
 //! Its arrays in a checkpoint are named `model.…`, `average.…`, `first.…` and `second.…` (the
 //! optimiser's moments).
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::module::Module;
@@ -11,7 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use smalti_nn::state::{Array, Weights, host_values};
 
 use crate::average::{AverageConfig, WeightAverage};
-use crate::checkpoint::parts;
+use crate::checkpoint::{put, take};
 use crate::error::TrainError;
 use crate::gradients::Gradients;
 use crate::optimizer::{Moments, Optimizer, OptimizerConfig};
@@ -70,20 +69,21 @@ impl<M: Module> Learner<M> {
 
     /// Everything that a checkpoint keeps of it.
     pub fn weights(&self) -> Weights {
-        let mut all = BTreeMap::new();
-        let mut put =
-            |prefix: &str, name: &str, array: Array| all.insert(format!("{prefix}.{name}"), array);
-        for (name, array) in Weights::of(self.model()).0 {
-            put("model", &name, array);
-        }
-        for (name, moments) in &self.optimizer.moments {
-            put("first", name, flat(&moments.first));
-            put("second", name, flat(&moments.second));
-        }
-        for (name, value) in self.average.iter().flat_map(|(_, average)| &average.values) {
-            put("average", name, flat(value));
-        }
-        Weights(all)
+        let flat_parts = |parts: Vec<(&String, &Tensor<1>)>| {
+            let arrays = parts.into_iter();
+            Weights(arrays.map(|(name, t)| (name.clone(), flat(t))).collect())
+        };
+        let moments = self.optimizer.moments.iter();
+        let (first, second) = moments
+            .map(|(name, moments)| ((name, &moments.first), (name, &moments.second)))
+            .unzip();
+        let average = self.average.iter().flat_map(|(_, average)| &average.values);
+        let mut all = Weights::default();
+        put(&mut all, "model", Weights::of(self.model()));
+        put(&mut all, "first", flat_parts(first));
+        put(&mut all, "second", flat_parts(second));
+        put(&mut all, "average", flat_parts(average.collect()));
+        all
     }
 
     /// Takes over what [`weights`](Self::weights) gave after `steps` steps; `path` is the file they are
@@ -93,26 +93,25 @@ impl<M: Module> Learner<M> {
     /// When they are of another model.
     pub fn restore(
         &mut self,
-        weights: Weights,
+        mut weights: Weights,
         steps: u64,
         path: &Path,
         device: &Device,
     ) -> Result<(), TrainError> {
-        let mut parts = parts(weights);
-        let mut part = |name: &str| parts.remove(name).unwrap_or_default();
+        let mut part = |name: &str| take(&mut weights, name);
         let model = self
             .model
             .take()
             .expect("restoring is not done within a step");
-        let loaded = Weights(part("model"))
+        let loaded = part("model")
             .load_into(model)
             .map_err(TrainError::weights(path))?;
         self.model = Some(loaded);
         let device = device.clone().inner();
-        let mut second = part("second");
+        let mut second = part("second").0;
         self.optimizer.steps = steps;
         self.optimizer.moments.clear();
-        for (name, first) in part("first") {
+        for (name, first) in part("first").0 {
             let second = second
                 .remove(&name)
                 .ok_or_else(|| TrainError::layout(path, format!("second.{name} is missing")))?;
@@ -122,14 +121,14 @@ impl<M: Module> Learner<M> {
             };
             self.optimizer.moments.insert(name, moments);
         }
-        let averages = part("average");
+        let averages = part("average").0;
         if let Some((_, average)) = &mut self.average {
             average.values = averages
                 .into_iter()
                 .map(|(name, array)| (name, tensor(array, &device)))
                 .collect();
         }
-        match parts.pop_first() {
+        match weights.0.pop_first() {
             None => Ok(()),
             Some((name, _)) => Err(TrainError::Checkpoint {
                 path: path.into(),

@@ -19,6 +19,7 @@ use smalti_nn::{Init, Noise};
 use smalti_quantize::{Divergence, UpdateReport};
 
 use crate::adversary::{self, Adversary, Pair};
+use crate::checkpoint;
 use crate::config::TokenizerRun;
 use crate::error::TrainError;
 use crate::evaluation::{Evaluation, Measuring, evaluate, reconstructions};
@@ -236,33 +237,31 @@ impl Stage for TokenizerStage {
 
     fn weights(&self) -> Weights {
         let mut weights = self.learner.weights();
-        let adversary = self.adversary.iter().flat_map(|a| a.weights().0);
-        weights
-            .0
-            .extend(adversary.map(|(name, array)| (format!("{}.{name}", adversary::PART), array)));
+        if let Some(adversary) = &self.adversary {
+            checkpoint::put(&mut weights, adversary::PART, adversary.weights());
+        }
         weights
     }
 
-    fn restore(&mut self, weights: Weights, steps: u64, path: &Path) -> Result<(), TrainError> {
+    fn restore(&mut self, mut weights: Weights, steps: u64, path: &Path) -> Result<(), TrainError> {
         self.batches = None;
-        let (own, of_adversary) = adversary::separate(weights);
-        match (&mut self.adversary, of_adversary) {
-            (Some(adversary), Some(weights)) => {
-                adversary.restore(weights, steps, path, &self.device)?;
+        let of_adversary = checkpoint::take(&mut weights, adversary::PART);
+        let problem = match (&mut self.adversary, of_adversary.0.is_empty()) {
+            (Some(adversary), false) => {
+                adversary.restore(of_adversary, steps, path, &self.device)?;
+                None
             }
-            (None, None) => {}
-            (found, _) => {
-                let problem = match found {
-                    Some(_) => "it holds no adversary, and this run has one",
-                    None => "it holds an adversary, and this run has none",
-                };
-                return Err(TrainError::Checkpoint {
-                    path: path.into(),
-                    problem: problem.into(),
-                });
-            }
+            (None, true) => None,
+            (Some(_), true) => Some("it holds no adversary, and this run has one"),
+            (None, false) => Some("it holds an adversary, and this run has none"),
+        };
+        if let Some(problem) = problem {
+            return Err(TrainError::Checkpoint {
+                path: path.into(),
+                problem: problem.into(),
+            });
         }
-        self.learner.restore(own, steps, path, &self.device)
+        self.learner.restore(weights, steps, path, &self.device)
     }
 }
 

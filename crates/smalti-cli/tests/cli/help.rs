@@ -2,24 +2,25 @@
 
 use crate::support::{folder, smalti};
 
+/// Every command but the one that prints completions, in the order of the help.
+const COMMANDS: [&str; 11] = [
+    "demo",
+    "train",
+    "compare",
+    "encode",
+    "decode",
+    "evaluate",
+    "generate",
+    "divergence",
+    "convert",
+    "import",
+    "inspect",
+];
+
 #[test]
 fn help_of_every_command() {
     let here = folder();
-    for command in [
-        "",
-        "demo",
-        "train",
-        "compare",
-        "encode",
-        "decode",
-        "evaluate",
-        "generate",
-        "divergence",
-        "convert",
-        "import",
-        "inspect",
-        "completions",
-    ] {
+    for command in ["", "completions"].into_iter().chain(COMMANDS) {
         let words = [command, "--help"]
             .into_iter()
             .filter(|word| !word.is_empty());
@@ -50,19 +51,7 @@ fn the_version_is_the_packages() {
 fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let called = smalti(folder().path(), ["completions", shell]).succeeded();
-        for command in [
-            "demo",
-            "train",
-            "compare",
-            "encode",
-            "decode",
-            "evaluate",
-            "generate",
-            "divergence",
-            "convert",
-            "import",
-            "inspect",
-        ] {
+        for command in COMMANDS {
             assert!(
                 called.text().contains(command),
                 "{shell} does not complete {command}"

@@ -17,9 +17,9 @@ use burn::tensor::activation::relu;
 use serde::{Deserialize, Serialize};
 use smalti_nn::{Init, LayerNorm, Linear};
 
-use super::positions::positions;
 use super::sequence::from_map;
 use super::transformer::{Stack, StackConfig, Start};
+use crate::positions::positions;
 
 /// The shape of a prediction head.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

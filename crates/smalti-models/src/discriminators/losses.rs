@@ -16,10 +16,10 @@ use burn::tensor::{Tensor, activation::log_sigmoid};
 use serde::{Deserialize, Serialize};
 use smalti_nn::relu;
 
-/// Added to the generator's norm in [`adaptive_weight`].
-const SMALLEST_NORM: f32 = 1e-4;
+/// Added to the generator's norm in [`balance`].
+const SMALLEST_NORM: f64 = 1e-4;
 /// The largest ratio of norms.
-const LARGEST_RATIO: f32 = 1e4;
+pub const PUBLISHED_LIMIT: f64 = 1e4;
 
 /// Which pair of losses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +72,13 @@ fn softplus<const D: usize>(input: Tensor<D>) -> Tensor<D> {
 /// times `weight` (Esser et al., CVPR 2021, arXiv 2012.09841, equation 7):
 /// `weight · clamp(‖∇L‖ / (‖∇G‖ + 1e-4), 0, 1e4)`, norms of the gradients of that layer's weight.
 pub fn adaptive_weight(loss_norm: f32, generator_norm: f32, weight: f32) -> f32 {
-    (loss_norm / (generator_norm + SMALLEST_NORM)).clamp(0.0, LARGEST_RATIO) * weight
+    let norms = (f64::from(loss_norm), f64::from(generator_norm));
+    balance(norms.0, norms.1, PUBLISHED_LIMIT) as f32 * weight
+}
+
+/// The quotient of that weight with a limit of one's own: `clamp(‖∇L‖ / (‖∇G‖ + 1e-4), 0, limit)`.
+pub fn balance(loss_norm: f64, generator_norm: f64, limit: f64) -> f64 {
+    (loss_norm / (generator_norm + SMALLEST_NORM)).clamp(0.0, limit)
 }
 
 #[cfg(test)]

@@ -19,7 +19,6 @@
 
 mod block;
 mod names;
-mod positions;
 
 use std::path::Path;
 
@@ -30,10 +29,10 @@ use smalti_nn::state::{Array, Weights, WeightsError};
 use smalti_nn::{Init, LayerNorm, Padding, conv2d};
 
 use super::FeatureError;
+use crate::positions::bicubic_positions;
 use crate::weights_file::read_weights;
 use block::Block;
 use names::Family;
-use positions::interpolated;
 
 /// Width of an attention head in the published networks.
 const HEAD_WIDTH: usize = 64;
@@ -195,7 +194,7 @@ impl VisionTransformer {
         );
         let [count, _] = table.dims();
         let class = table.clone().narrow(0, 0, 1);
-        let patches = interpolated(table.narrow(0, 1, count - 1), side, grid);
+        let patches = bicubic_positions(table.narrow(0, 1, count - 1), side, grid);
         Tensor::cat(vec![class, patches], 0)
     }
 

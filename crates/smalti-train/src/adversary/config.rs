@@ -6,7 +6,9 @@
 //! counts, and its weight grows over `ramp_steps`; 0 for both is the published form.
 
 use serde::{Deserialize, Serialize};
-use smalti_models::discriminators::{AdversarialLoss, DiscriminatorConfig};
+use smalti_models::discriminators::{
+    AdversarialLoss, DiscriminatorConfig, PUBLISHED_LIMIT, balance,
+};
 
 use crate::optimizer::OptimizerConfig;
 
@@ -55,19 +57,19 @@ pub enum Balance {
     /// the weight of the decoder's last layer (Esser et al., CVPR 2021, equation 7).
     Adaptive {
         /// The quotient is at most this.
-        #[serde(default = "ten_thousand")]
+        #[serde(default = "published_limit")]
         limit: f64,
     },
 }
 
-fn ten_thousand() -> f64 {
-    1e4
+fn published_limit() -> f64 {
+    PUBLISHED_LIMIT
 }
 
 impl Default for Balance {
     fn default() -> Self {
         Self::Adaptive {
-            limit: ten_thousand(),
+            limit: published_limit(),
         }
     }
 }
@@ -77,7 +79,7 @@ impl Balance {
     pub fn factor(self, image_norm: f64, adversarial_norm: f64) -> f64 {
         match self {
             Self::Fixed {} => 1.0,
-            Self::Adaptive { limit } => (image_norm / (adversarial_norm + 1e-4)).clamp(0.0, limit),
+            Self::Adaptive { limit } => balance(image_norm, adversarial_norm, limit),
         }
     }
 }

@@ -14,9 +14,9 @@ use burn::tensor::Tensor;
 use smalti_nn::{Init, LayerNorm};
 
 use super::AdapterConfig;
-use crate::autoencoder::positions::positions;
 use crate::autoencoder::sequence::{from_map, to_map};
 use crate::autoencoder::transformer::{Stack, StackConfig, Start};
+use crate::positions::positions;
 
 /// A transformer over the positions of a feature map.
 #[derive(Module, Debug)]

@@ -13,9 +13,9 @@ use smalti_nn::{Init, LayerNorm, Linear, Noise};
 use super::VitConfig;
 use super::config::DEVIATION;
 use super::patches::from_patches;
-use crate::autoencoder::positions::positions;
 use crate::autoencoder::sequence::from_map;
 use crate::autoencoder::transformer::Stack;
+use crate::positions::positions;
 
 /// Latents to images, by a transformer.
 #[derive(Module, Debug)]

@@ -14,9 +14,9 @@ use smalti_nn::{Init, LayerNorm, Linear, Noise};
 use super::VitConfig;
 use super::config::DEVIATION;
 use super::patches::to_patches;
-use crate::autoencoder::positions::positions;
 use crate::autoencoder::sequence::to_map;
 use crate::autoencoder::transformer::Stack;
+use crate::positions::positions;
 
 /// Images to latents, by a transformer.
 #[derive(Module, Debug)]
