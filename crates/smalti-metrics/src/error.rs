@@ -77,4 +77,30 @@ pub enum MetricError {
         /// What came.
         got: Vec<usize>,
     },
+    /// Vectors of different networks, or of different layers.
+    #[error("vectors to compare must be of one width, got {left} and {right}")]
+    WidthMismatch {
+        /// Width of the first set's.
+        left: usize,
+        /// Width of the second set's.
+        right: usize,
+    },
+    /// A set too small for a metric.
+    #[error("{metric} needs at least {needed} images, got {got} in {set}")]
+    TooFew {
+        /// Name of the metric.
+        metric: &'static str,
+        /// Which set.
+        set: &'static str,
+        /// Fewest that work.
+        needed: u64,
+        /// How many there are.
+        got: u64,
+    },
+    /// A NaN or an infinity where there must be none.
+    #[error("{what} holds a NaN or an infinity")]
+    NotFinite {
+        /// Which argument.
+        what: &'static str,
+    },
 }

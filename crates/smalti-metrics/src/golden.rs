@@ -1,7 +1,8 @@
-//! The reference values of `goldens/metrics_quality`, for tests: image pairs and what scikit-image
-//! and pytorch-msssim say of them.
+//! Reference values for tests: `goldens/metrics_quality`, image pairs and what scikit-image and
+//! pytorch-msssim say of them; `goldens/metrics_distribution`, sets of vectors and what pytorch-fid,
+//! torch-fidelity and the formulas of ADM's evaluator say of them.
 
-use crate::Planes;
+use crate::{Features, Planes};
 use safetensors::SafeTensors;
 
 /// Everything is computed in f64 on both sides; what is left is the order of summation.
@@ -20,6 +21,43 @@ impl Golden {
         Self {
             tensors: SafeTensors::deserialize(bytes).expect("the golden file is whole"),
         }
+    }
+
+    /// Sets of vectors.
+    pub(crate) fn sets() -> Self {
+        let bytes = include_bytes!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../goldens/metrics_distribution/tensors.safetensors"
+        ));
+        Self {
+            tensors: SafeTensors::deserialize(bytes).expect("the golden file is whole"),
+        }
+    }
+
+    /// An `f32` matrix as vectors.
+    pub(crate) fn features(&self, name: &str) -> Features {
+        let view = self
+            .tensors
+            .tensor(name)
+            .expect("the golden has the tensor");
+        let mut features = Features::new(view.shape()[1]);
+        features.extend(&self.floats(name)).expect("whole vectors");
+        features
+    }
+
+    pub(crate) fn floats(&self, name: &str) -> Vec<f32> {
+        let (values, _) = self.bytes(name).as_chunks();
+        values.iter().copied().map(f32::from_le_bytes).collect()
+    }
+
+    pub(crate) fn numbers(&self, name: &str) -> Vec<f64> {
+        let (values, _) = self.bytes(name).as_chunks();
+        values.iter().copied().map(f64::from_le_bytes).collect()
+    }
+
+    pub(crate) fn integers(&self, name: &str) -> Vec<i64> {
+        let (values, _) = self.bytes(name).as_chunks();
+        values.iter().copied().map(i64::from_le_bytes).collect()
     }
 
     pub(crate) fn bytes(&self, name: &str) -> &'static [u8] {
@@ -45,9 +83,13 @@ impl Golden {
     }
 
     pub(crate) fn close(&self, name: &str, got: f64) {
+        self.close_to(name, got, TOLERANCE);
+    }
+
+    pub(crate) fn close_to(&self, name: &str, got: f64, tolerance: f64) {
         let expected = f64::from_le_bytes(self.bytes(name).try_into().expect("a scalar"));
         assert!(
-            (got - expected).abs() <= TOLERANCE,
+            (got - expected).abs() <= tolerance,
             "{name}: expected {expected}, got {got}"
         );
     }
