@@ -21,7 +21,7 @@ pub use convolutional::{
     AdapterConfig, BranchesConfig, ConvolutionalConfig, ConvolutionalDecoder, ConvolutionalEncoder,
     Middle,
 };
-pub use model::{Autoencoder, LAST_LAYER, Pass, Reconstruction};
+pub use model::{Autoencoder, LAST_LAYER, Reconstruction};
 pub use network::{Decoder, Encoder};
 pub use prediction_head::{PredictionHead, PredictionHeadConfig};
 pub use presets::{FqganPreset, GaussianQuantPreset, LlamaGenPreset, Preset};

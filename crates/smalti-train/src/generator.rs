@@ -13,7 +13,7 @@ use smalti_models::generators::{
     AnyGenerator, CodeLayout, CodeTargets, Conditions, GenerationRequest, GeneratorConfig,
     GeneratorInput, GeneratorLosses,
 };
-use smalti_nn::state::{Weights, is_cpu};
+use smalti_nn::state::Weights;
 use smalti_nn::{Init, Noise};
 use smalti_quantize::folding::unfold;
 use smalti_quantize::{AnyQuantizer, Codes, Quantizer, ResidualQuantizer};
@@ -159,13 +159,9 @@ impl GeneratorStage {
         images: &[usize],
         noise: &mut Noise,
     ) -> Result<Vec<(usize, Lesson)>, TrainError> {
-        let sizes = match is_cpu(&self.device) {
-            true => halves::sizes(images.len()),
-            false => vec![images.len()],
-        };
         let mut rest = images;
         let mut parts = Vec::new();
-        for size in sizes {
+        for size in halves::sizes(images.len(), &self.device) {
             let (part, more) = rest.split_at(size);
             parts.push((size, self.lesson(part, noise)?));
             rest = more;

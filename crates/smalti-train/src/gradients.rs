@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Gradients as Graph, Tensor};
+use burn::tensor::{Gradients as Graph, Tensor, TensorData};
+use rayon::prelude::*;
 use smalti_kernels::adam::sum_of_squares;
 use smalti_nn::state::{ParameterPath, host_values, on_cpu};
 
@@ -28,13 +29,13 @@ impl Gradients {
 
     /// Adds the gradients of another part of the batch.
     pub fn add(&mut self, other: Self) {
-        for (name, grad) in other.0 {
-            let sum = match self.0.remove(&name) {
-                Some(sum) => sum + grad,
-                None => grad,
-            };
-            self.0.insert(name, sum);
-        }
+        let pair = |(name, grad)| (self.0.remove(&name), name, grad);
+        let pairs: Vec<_> = other.0.into_iter().map(pair).collect();
+        let sums = pairs.into_par_iter().map(|(sum, name, grad)| match sum {
+            Some(sum) => (name, sum + grad),
+            None => (name, grad),
+        });
+        self.0.extend(sums.collect::<Vec<_>>());
     }
 
     /// The same, `factor` times as long.
@@ -48,7 +49,8 @@ impl Gradients {
 
     /// The Euclidean norm of the gradient of one parameter, 0 where there is none.
     pub fn norm_of(&self, name: &str) -> f64 {
-        self.0.get(name).map_or(0.0, square_sum).sqrt()
+        let grad = self.0.get(name).cloned();
+        grad.map_or(0.0, |grad| square_sum(grad).0).sqrt()
     }
 
     /// Of which parameters there is a gradient.
@@ -63,17 +65,31 @@ impl Gradients {
     }
 
     /// The Euclidean norm over all parameters, summed in `f64` in the order of names.
-    pub fn norm(&self) -> f64 {
-        self.0.values().map(square_sum).sum::<f64>().sqrt()
+    pub fn norm(&mut self) -> f64 {
+        // Taken out and put back: numbers that have another owner are copied to be read.
+        let mut total = 0.0;
+        for (name, grad) in std::mem::take(&mut self.0) {
+            let (sum, grad) = square_sum(grad);
+            total += sum;
+            self.0.insert(name, grad);
+        }
+        total.sqrt()
     }
 }
 
-fn square_sum(grad: &Tensor<1>) -> f64 {
-    if on_cpu(grad) {
-        sum_of_squares(&host_values(grad.clone()))
-    } else {
-        f64::from(grad.clone().square().sum().into_scalar::<f32>())
+/// Σ g², and the gradient.
+fn square_sum(grad: Tensor<1>) -> (f64, Tensor<1>) {
+    if !on_cpu(&grad) {
+        let sum = grad.clone().square().sum().into_scalar::<f32>();
+        return (f64::from(sum), grad);
     }
+    let (device, shape) = (grad.device(), grad.dims());
+    let values = host_values(grad);
+    let sum = sum_of_squares(&values);
+    (
+        sum,
+        Tensor::from_data(TensorData::new(values, shape), &device),
+    )
 }
 
 struct Collector<'a> {

@@ -11,6 +11,7 @@
 use burn::module::Module;
 use burn::tensor::Device;
 use smalti_nn::Noise;
+use smalti_nn::state::is_cpu;
 
 use crate::error::TrainError;
 use crate::gradients::Gradients;
@@ -19,11 +20,27 @@ use crate::journal::Measures;
 /// What one half, or the whole batch, leaves: its gradient and its losses, both means over its images.
 pub type Learned = (Gradients, Measures);
 
-/// How many of so many images are in each half; all in one where there is only one.
-pub fn sizes(images: usize) -> Vec<usize> {
-    match images {
-        0 | 1 => vec![images],
-        _ => vec![images - images / 2, images / 2],
+/// How many of so many images are in each half; all in one where there is only one, or where a device
+/// other than the CPU wants its batch whole.
+pub fn sizes(images: usize, device: &Device) -> Vec<usize> {
+    if images < 2 || !is_cpu(device) {
+        return vec![images];
+    }
+    vec![images - images / 2, images / 2]
+}
+
+/// What `work` makes of each half, both at once.
+pub(crate) fn each<P: Send, R: Send>(parts: Vec<P>, work: impl Fn(P) -> R + Sync) -> Vec<R> {
+    let mut parts = parts.into_iter();
+    let (first, second) = (parts.next(), parts.next());
+    assert!(parts.next().is_none(), "a batch has at most two halves");
+    let first = first.expect("a batch has images");
+    match second {
+        Some(second) => {
+            let (first, second) = rayon::join(|| work(first), || work(second));
+            vec![first, second]
+        }
+        None => vec![work(first)],
     }
 }
 
@@ -42,29 +59,26 @@ pub fn learn<M: Module + Send, P: Send>(
     learn: impl Fn(M, P, Noise) -> Result<Learned, TrainError> + Sync,
 ) -> Result<Learned, TrainError> {
     let images: usize = parts.iter().map(|(count, _)| count).sum();
-    let mut work = parts.into_iter().map(|(count, part)| {
+    let parts = parts.into_iter().map(|(count, part)| {
         let share = count as f64 / images as f64;
         // Not a clone, whose graph would be the same one, behind one lock.
         (share, model.clone().fork(device), part, noise.fork())
     });
-    let (first, second) = (work.next(), work.next());
-    assert!(work.next().is_none(), "a batch has at most two halves");
-    let run = |(share, model, part, noise): (f64, M, P, Noise)| {
+    let learned = each(parts.collect(), |(share, model, part, noise)| {
         let (gradients, losses) = learn(model, part, noise)?;
         let losses = losses
             .into_iter()
             .map(|(name, value)| (name, share * value));
         Ok::<_, TrainError>((gradients.scaled(share), losses.collect::<Measures>()))
-    };
-    let first = first.expect("a batch has images");
-    let Some(second) = second else {
-        return run(first);
-    };
-    let (first, second) = rayon::join(|| run(first), || run(second));
-    let ((mut gradients, mut losses), (more, others)) = (first?, second?);
-    gradients.add(more);
-    for ((_, sum), (_, value)) in losses.iter_mut().zip(others) {
-        *sum += value;
+    });
+    let mut learned = learned.into_iter();
+    let (mut gradients, mut losses) = learned.next().expect("a batch has images")?;
+    for other in learned {
+        let (more, others) = other?;
+        gradients.add(more);
+        for ((_, sum), (_, value)) in losses.iter_mut().zip(others) {
+            *sum += value;
+        }
     }
     Ok((gradients, losses))
 }
@@ -111,7 +125,7 @@ mod tests {
             };
             sizes.into_iter().map(part).collect()
         };
-        for sizes in [sizes(5), vec![5]] {
+        for sizes in [sizes(5, &device), vec![5]] {
             let (mut gradients, losses) =
                 learn(&model, &device, &mut noise, parts(sizes), square).unwrap();
             // Σx²/5 = 11: the loss is 9·11, its slope 2·3·11.
@@ -123,8 +137,9 @@ mod tests {
 
     #[test]
     fn a_batch_is_cut_in_the_middle() {
-        assert_eq!(sizes(5), [3, 2]);
-        assert_eq!(sizes(2), [1, 1]);
-        assert_eq!(sizes(1), [1]);
+        let cpu = Device::flex();
+        assert_eq!(sizes(5, &cpu), [3, 2]);
+        assert_eq!(sizes(2, &cpu), [1, 1]);
+        assert_eq!(sizes(1, &cpu), [1]);
     }
 }

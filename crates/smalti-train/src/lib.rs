@@ -26,6 +26,7 @@ pub mod loss;
 pub mod model_dir;
 pub mod observer;
 pub mod optimizer;
+pub mod passage;
 pub mod report;
 pub mod representation;
 pub mod run;

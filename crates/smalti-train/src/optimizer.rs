@@ -381,7 +381,7 @@ mod tests {
             let mut point = point();
             let mut optimizer = Optimizer::new(config(kind));
             for _ in 0..3 {
-                let gradients = gradients(&point);
+                let mut gradients = gradients(&point);
                 let norm = gradients.norm();
                 point = optimizer.step(point, gradients, norm, 1.0);
             }

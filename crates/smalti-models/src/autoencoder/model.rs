@@ -19,8 +19,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use smalti_nn::{Conv2d, Conv2dConfig, Init, Noise};
 use smalti_quantize::{
-    AnyQuantizer, Codes, Learn, NamedLoss, QuantizeError, Quantizer, QuantizerConfig, UpdateReport,
-    only_branch,
+    AnyQuantizer, Codes, Learn, NamedLoss, QuantizeError, Quantized, Quantizer, QuantizerConfig,
+    UpdateReport, only_branch,
 };
 
 use super::parts::in_parts;
@@ -43,23 +43,6 @@ pub struct Autoencoder {
     config: AutoencoderConfig,
 }
 
-/// A training pass up to the decoder's last layer.
-#[derive(Debug)]
-pub struct Pass {
-    /// What the last layer sees: the input of [`Autoencoder::finish`].
-    pub hidden: Tensor<4>,
-    /// The quantized latents, with the gradient of the quantizer's estimator;
-    /// [`Autoencoder::branch_maps`] deals them out.
-    pub quantized: Tensor<4>,
-    /// What the prediction heads make of them, in the order of the configuration's `representation`,
-    /// `[batch, width]` each: the first argument of [`info_nce`](super::info_nce).
-    pub predictions: Vec<Tensor<2>>,
-    /// The codes between.
-    pub codes: Codes,
-    /// The quantizer's losses, unweighted.
-    pub losses: Vec<NamedLoss>,
-}
-
 /// What a training step sees of the autoencoder.
 #[derive(Debug)]
 pub struct Reconstruction {
@@ -68,7 +51,8 @@ pub struct Reconstruction {
     /// The quantized latents, with the gradient of the quantizer's estimator;
     /// [`Autoencoder::branch_maps`] deals them out.
     pub quantized: Tensor<4>,
-    /// What the prediction heads make of them, as in a [`Pass`].
+    /// What the prediction heads make of them, in the order of the configuration's `representation`,
+    /// `[batch, width]` each: the first argument of [`info_nce`](super::info_nce).
     pub predictions: Vec<Tensor<2>>,
     /// The codes between.
     pub codes: Codes,
@@ -201,8 +185,8 @@ impl Autoencoder {
         self.decoder.last_layer(self.hidden(quantized, noise))
     }
 
-    /// What the decoder's last layer sees.
-    fn hidden(&self, quantized: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
+    /// Quantized latents up to the decoder's last layer: the input of [`finish`](Self::finish).
+    pub fn hidden(&self, quantized: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<4> {
         let latents = match &self.post_quant_conv {
             Some(projection) => projection.forward(quantized),
             None => quantized,
@@ -211,7 +195,7 @@ impl Autoencoder {
     }
 
     /// The decoder's last layer, then the clamp where the configuration asks for it: reconstructions of
-    /// what [`pass_and_update`](Self::pass_and_update) leaves.
+    /// what [`hidden`](Self::hidden) leaves.
     pub fn finish(&self, hidden: Tensor<4>) -> Tensor<4> {
         self.clamped(self.decoder.last_layer(hidden))
     }
@@ -225,7 +209,10 @@ impl Autoencoder {
     }
 
     /// Refuses images that would not come back at their own size.
-    fn check(&self, images: &Tensor<4>) -> Result<(), QuantizeError> {
+    ///
+    /// # Errors
+    /// When a side is no multiple of the factor.
+    pub fn check(&self, images: &Tensor<4>) -> Result<(), QuantizeError> {
         let [_, _, height, width] = images.dims();
         let factor = self.config.factor();
         if height.is_multiple_of(factor) && width.is_multiple_of(factor) {
@@ -278,8 +265,9 @@ impl Autoencoder {
             .collect()
     }
 
-    /// What the prediction heads make of quantized latents.
-    fn predictions(&self, quantized: &Tensor<4>) -> Vec<Tensor<2>> {
+    /// What the prediction heads make of quantized latents, in the order of the configuration's
+    /// `representation`, `[batch, width]` each: the first argument of [`info_nce`](super::info_nce).
+    pub fn predictions(&self, quantized: &Tensor<4>) -> Vec<Tensor<2>> {
         if self.heads.is_empty() {
             return Vec::new();
         }
@@ -296,27 +284,16 @@ impl Autoencoder {
             .collect()
     }
 
-    /// One pass of training, in which the codebook learns, up to the decoder's last layer. Whoever
-    /// weighs losses by their gradients there goes on with [`finish`](Self::finish).
+    /// Quantizes [`latents`](Self::latents) as training sees it, and lets the codebook learn.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode); the codebook has not changed then.
-    pub fn pass_and_update(
+    /// When the latents are not finite; the codebook has not changed then.
+    pub fn quantize_and_update(
         &mut self,
-        images: Tensor<4>,
+        latents: Tensor<4>,
         noise: &mut Noise,
-    ) -> Result<(Pass, UpdateReport), QuantizeError> {
-        self.check(&images)?;
-        let latents = self.latents(images, Some(noise));
-        let (quantized, report) = self.quantizer.quantize_and_update(latents, noise)?;
-        let pass = Pass {
-            hidden: self.hidden(quantized.quantized.clone(), Some(noise)),
-            predictions: self.predictions(&quantized.quantized),
-            quantized: quantized.quantized,
-            codes: quantized.codes,
-            losses: quantized.losses,
-        };
-        Ok((pass, report))
+    ) -> Result<(Quantized, UpdateReport), QuantizeError> {
+        self.quantizer.quantize_and_update(latents, noise)
     }
 
     /// One pass of training: reconstructs, and lets the codebook learn.
@@ -328,13 +305,15 @@ impl Autoencoder {
         images: Tensor<4>,
         noise: &mut Noise,
     ) -> Result<(Reconstruction, UpdateReport), QuantizeError> {
-        let (pass, report) = self.pass_and_update(images, noise)?;
+        self.check(&images)?;
+        let latents = self.latents(images, Some(noise));
+        let (quantized, report) = self.quantize_and_update(latents, noise)?;
         let reconstruction = Reconstruction {
-            images: self.finish(pass.hidden),
-            quantized: pass.quantized,
-            predictions: pass.predictions,
-            codes: pass.codes,
-            losses: pass.losses,
+            images: self.finish(self.hidden(quantized.quantized.clone(), Some(noise))),
+            predictions: self.predictions(&quantized.quantized),
+            quantized: quantized.quantized,
+            codes: quantized.codes,
+            losses: quantized.losses,
         };
         Ok((reconstruction, report))
     }

@@ -7,14 +7,14 @@
 //! last term the adversary's: `w` is `losses.adversarial`, `s` in [0, 1] how far it has joined, and `λ`
 //! balances it by the norms of both gradients at the decoder's last layer.
 //!
-//! Where λ is needed the graph is cut in front of that layer: the losses on images and the adversary's
-//! go backward to the cut each by itself, and what they say together goes on through the rest of the
-//! network once. The reference implementations go through the whole graph for each of the norms.
+//! The graph is cut in front of that layer: the losses on images and the adversary's go backward to the
+//! cut each by itself, and what they say together goes on through the rest of the network once
+//! ([`Passage`]). The reference implementations go through the whole graph for each of the norms.
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor};
-use smalti_models::autoencoder::{Autoencoder, LAST_LAYER, Pass, REPRESENTATION};
+use smalti_models::autoencoder::{Autoencoder, LAST_LAYER, REPRESENTATION};
 use smalti_models::perceptual::Lpips;
 use smalti_nn::Noise;
 use smalti_quantize::{NamedLoss, QuantizeError, UpdateReport};
@@ -25,6 +25,7 @@ use crate::error::TrainError;
 use crate::gradients::Gradients;
 use crate::journal::Measures;
 use crate::loss::{ReconstructionLoss, require_names, weigh, weight_of};
+use crate::passage::{Passage, leaf};
 use crate::representation::Representation;
 use crate::trainer::read_losses;
 
@@ -134,96 +135,86 @@ impl Objective {
         adversary: Option<&Adversary>,
         lesson: Lesson<'_>,
     ) -> Result<Learned, TrainError> {
-        let strength = adversary.map_or(0.0, |a| a.config().strength(lesson.step));
-        let (mut pass, report) = model
-            .pass_and_update(lesson.images.clone(), lesson.noise)
-            .map_err(|error| diverged(error, lesson.step))?;
+        let step = lesson.step;
+        let (passage, report) = Passage::forward(model, &lesson.images, lesson.noise)
+            .map_err(|error| diverged(error, step))?;
+        let mut inner = passage.losses().to_vec();
         if let Some(representation) = &self.representation {
-            let (guesses, images) = (std::mem::take(&mut pass.predictions), lesson.images.clone());
-            let loss = representation.loss(guesses, &images.inner(), lesson.indices);
-            pass.losses.push((REPRESENTATION, loss));
+            let guesses = model.predictions(&passage.quantized().quantized);
+            let images = lesson.images.clone().inner();
+            let loss = representation.loss(guesses, &images, lesson.indices);
+            inner.push((REPRESENTATION, loss));
         }
-        match adversary {
-            Some(judge) if strength > 0.0 => {
-                self.balanced(model, judge, (lesson, pass, report), strength)
-            }
-            _ => self.plain(model, adversary, (lesson, pass, report)),
-        }
-    }
 
-    /// Without an adversary that counts: one graph, one way back.
-    fn plain(
-        &self,
-        model: &Autoencoder,
-        adversary: Option<&Adversary>,
-        (lesson, pass, report): (Lesson<'_>, Pass, UpdateReport),
-    ) -> Result<Learned, TrainError> {
-        let reconstructions = model.finish(pass.hidden);
-        let untracked = reconstructions.clone().inner();
-        let mut losses = self.on_images(lesson.images, reconstructions);
-        losses.extend(pass.losses);
-        self.require_names(&losses, adversary)?;
-        let total = weigh(&losses, &self.weights)?.expect("images are compared");
-        let measures = read_losses(&losses, lesson.step)?;
-        Ok(Learned {
-            gradients: Gradients::of(model, &total.backward()),
-            measures,
-            report,
-            reconstructions: untracked,
-        })
-    }
-
-    /// With an adversary: both gradients at the last layer, then the rest of the way with their sum.
-    fn balanced(
-        &self,
-        model: &Autoencoder,
-        adversary: &Adversary,
-        (lesson, pass, report): (Lesson<'_>, Pass, UpdateReport),
-        strength: f64,
-    ) -> Result<Learned, TrainError> {
-        // A leaf and a last layer for each side: a graph is used up by going backward through it.
-        let cut = || Tensor::from_inner(pass.hidden.clone().inner()).require_grad();
-        let (own_cut, judged_cut): (Tensor<4>, Tensor<4>) = (cut(), cut());
-
-        let reconstructions = model.finish(own_cut.clone());
+        let cut = leaf(passage.hidden());
+        let reconstructions = model.finish(cut.clone());
         let untracked = reconstructions.clone().inner();
         let mut losses = self.on_images(lesson.images, reconstructions);
         let own = weigh(&losses, &self.weights)?.expect("images are compared");
-        let own = own.backward();
-        let opinion = adversary.opinion(model.finish(judged_cut.clone()));
-        let judged = opinion.clone().backward();
-
-        let (own_last, judged_last) = (Gradients::of(model, &own), Gradients::of(model, &judged));
-        let norms = (
-            own_last.norm_of(LAST_LAYER),
-            judged_last.norm_of(LAST_LAYER),
-        );
-        let balance = adversary.config().balance.factor(norms.0, norms.1);
-        let weight = strength * balance * weight_of(adversary::LOSS, &self.weights)?;
-        let slope = |cut: &Tensor<4>, graph| cut.grad(graph).expect("the cut is a leaf");
-        let pull = slope(&own_cut, &own) + slope(&judged_cut, &judged).mul_scalar(weight);
-        drop((own, judged));
-
-        // The gradient of this sum at the cut is `pull`.
-        let mut rest = (pass.hidden * Tensor::from_inner(pull)).sum();
-        if let Some(inner) = weigh(&pass.losses, &self.weights)? {
-            rest = rest + inner;
+        losses.extend(inner.iter().cloned());
+        self.require_names(&losses, adversary)?;
+        let mut measures = read_losses(&losses, step)?;
+        let mut sum = Side::of(model, &cut, &own);
+        drop((own, losses));
+        if let Some(judge) = adversary {
+            let strength = judge.config().strength(step);
+            if strength > 0.0 {
+                let hidden = cut.inner();
+                measures.extend(self.judged(model, (judge, strength), hidden, &mut sum, step)?);
+            }
         }
-        let mut gradients = Gradients::of(model, &rest.backward());
-        gradients.add(own_last);
-        gradients.add(judged_last.scaled(weight));
 
-        losses.extend(pass.losses);
-        self.require_names(&losses, Some(adversary))?;
-        losses.push((adversary::LOSS, opinion));
-        let mut measures = read_losses(&losses, lesson.step)?;
-        measures.push(("adversarial_weight".into(), weight));
+        let mut gradients = passage.backward(model, sum.slope, weigh(&inner, &self.weights)?);
+        gradients.add(sum.last_layer);
         Ok(Learned {
             gradients,
             measures,
             report,
             reconstructions: untracked,
         })
+    }
+
+    /// Adds the adversary's gradient to that of the losses on images, balanced against it.
+    fn judged(
+        &self,
+        model: &Autoencoder,
+        (judge, strength): (&Adversary, f64),
+        hidden: Tensor<4>,
+        sum: &mut Side,
+        step: u64,
+    ) -> Result<Measures, TrainError> {
+        // A leaf of its own: a graph is used up by going backward through it.
+        let cut = leaf(hidden);
+        let opinion = judge.opinion(model.finish(cut.clone()));
+        let mut measures = read_losses(&[(adversary::LOSS, opinion.clone())], step)?;
+        let judged = Side::of(model, &cut, &opinion);
+        let norms = [&*sum, &judged].map(|side| side.last_layer.norm_of(LAST_LAYER));
+        let balance = judge.config().balance.factor(norms[0], norms[1]);
+        let weight = strength * balance * weight_of(adversary::LOSS, &self.weights)?;
+        sum.add(judged, weight);
+        measures.push(("adversarial_weight".into(), weight));
+        Ok(measures)
+    }
+}
+
+/// The gradients of a loss on images: of the last layer's parameters, and at its input.
+struct Side {
+    last_layer: Gradients,
+    slope: Tensor<4>,
+}
+
+impl Side {
+    fn of(model: &Autoencoder, cut: &Tensor<4>, loss: &Tensor<1>) -> Self {
+        let graph = loss.clone().backward();
+        Self {
+            last_layer: Gradients::of(model, &graph),
+            slope: cut.grad(&graph).expect("the cut is a leaf"),
+        }
+    }
+
+    fn add(&mut self, other: Self, weight: f64) {
+        self.slope = self.slope.clone() + other.slope.mul_scalar(weight);
+        self.last_layer.add(other.last_layer.scaled(weight));
     }
 }
 
@@ -297,9 +288,13 @@ mod tests {
         (model, adversary, objective, images)
     }
 
-    /// Learned with the cut, and the gradient of the same sum in one graph.
-    fn both(balance: Balance) -> (Learned, Gradients) {
-        let (mut model, adversary, objective, images) = setup(balance);
+    /// Learned with the cuts, and the gradient of the same sum in one graph.
+    fn both(balance: Option<Balance>) -> (Learned, Gradients) {
+        let (mut model, adversary, mut objective, images) = setup(balance.unwrap_or_default());
+        let adversary = balance.map(|_| adversary);
+        if adversary.is_none() {
+            objective.weights.remove(adversary::LOSS);
+        }
         let lesson = Lesson {
             images: images.clone(),
             indices: &[0, 1],
@@ -307,7 +302,7 @@ mod tests {
             noise: &mut Noise::from_seed(1),
         };
         let learned = objective
-            .learn(&mut model, Some(&adversary), lesson)
+            .learn(&mut model, adversary.as_ref(), lesson)
             .unwrap();
         let mut noise = Noise::from_seed(1);
         let (result, _) = model
@@ -315,16 +310,18 @@ mod tests {
             .unwrap();
         let mut losses = objective.on_images(images, result.images.clone());
         losses.extend(result.losses);
-        let weight = learned.measures.last().unwrap().1;
-        let total = weigh(&losses, &objective.weights).unwrap().unwrap()
-            + adversary.opinion(result.images).mul_scalar(weight);
+        let mut total = weigh(&losses, &objective.weights).unwrap().unwrap();
+        if let Some(adversary) = adversary {
+            let weight = learned.measures.last().unwrap().1;
+            total = total + adversary.opinion(result.images).mul_scalar(weight);
+        }
         let whole = Gradients::of(&model, &total.backward());
         (learned, whole)
     }
 
     #[test]
     fn the_cut_graph_has_the_gradient_of_the_whole() {
-        for balance in [Balance::Fixed {}, Balance::default()] {
+        for balance in [None, Some(Balance::Fixed {}), Some(Balance::default())] {
             let (mut learned, mut whole) = both(balance);
             let names = whole.names();
             assert_eq!(learned.gradients.names(), names);
@@ -353,7 +350,7 @@ mod tests {
         let losses = objective.on_images(images.clone(), reconstructions());
         let own = norm(weigh(&losses, &objective.weights).unwrap().unwrap());
         let judged = norm(adversary.opinion(reconstructions()));
-        let (learned, _) = both(Balance::default());
+        let (learned, _) = both(Some(Balance::default()));
         let weight = learned.measures.last().unwrap().1;
         let expected = 0.5 * own / (judged + 1e-4);
         assert!(

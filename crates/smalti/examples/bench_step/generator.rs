@@ -195,22 +195,22 @@ impl Work for Stage2Step {
         let Conditions::Classes(classes) = &self.conditions else {
             unreachable!("made with classes")
         };
+        let device = self.latents.device().autodiff();
         let (mut start, mut parts) = (0, Vec::new());
-        for size in halves::sizes(classes.len()) {
+        for size in halves::sizes(classes.len(), &device) {
             let (codes, targets) = self.lesson(self.latents.clone().narrow(0, start, size))?;
             let conditions = Conditions::Classes(classes[start..start + size].to_vec());
             parts.push((size, (GeneratorInput { codes, conditions }, targets)));
             start += size;
         }
         let model = self.learner.model();
-        let device = self.latents.device().autodiff();
         let learn = |model: RqTransformer, (input, targets), mut noise: Noise| {
             let losses = model.forward(input, Some(&mut noise)).losses(targets);
             let loss = losses.codes.clone().inner().into_scalar::<f32>();
             let gradients = Gradients::of(&model, &losses.codes.backward());
             Ok((gradients, vec![("codes".to_owned(), f64::from(loss))]))
         };
-        let (gradients, losses) = halves::learn(model, &device, &mut noise, parts, learn)?;
+        let (mut gradients, losses) = halves::learn(model, &device, &mut noise, parts, learn)?;
         let loss = losses[0].1;
         let norm = gradients.norm();
         self.learner.step(gradients, norm, 1.0);

@@ -1,7 +1,7 @@
 //! The works of stage 1: a training step, encoding, decoding.
 //!
-//! The step is that of training (`smalti_train::tokenizer`) on one fixed batch: reconstruct while the
-//! codebook learns, squared error and commitment, backward, Adam.
+//! The step is that of training (`smalti_train::tokenizer`) on one fixed batch: reconstruct in halves
+//! while the codebook learns, squared error and commitment, backward, Adam.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,6 +22,7 @@ use smalti_train::learner::Learner;
 use smalti_train::loss::{ReconstructionLoss, weigh};
 use smalti_train::model_dir::TokenizerModel;
 use smalti_train::optimizer::{DecayScope, OptimizerConfig, OptimizerKind};
+use smalti_train::passage::Passage;
 
 use crate::inputs::Inputs;
 use crate::{Outcome, Work};
@@ -153,22 +154,31 @@ impl Work for Stage1Step {
         let mut noise = Noise::for_step(0, self.steps);
         self.steps += 1;
         let images = self.images.clone();
-        let (result, _) = self
-            .learner
-            .model_mut()
-            .reconstruct_and_update(images.clone(), &mut noise)?;
+        let model = self.learner.model_mut();
+        let (passage, _) = Passage::forward(model, &images, &mut noise)?;
+        let hidden = Tensor::from_inner(passage.hidden()).require_grad();
+        let reconstructions = model.finish(hidden.clone());
         let mut losses = vec![(
             "reconstruction",
-            ReconstructionLoss::SquaredError.of(result.images, images),
+            ReconstructionLoss::SquaredError.of(reconstructions, images),
         )];
-        losses.extend(result.losses);
-        let total = weigh(&losses, &self.weights)?.expect("there are losses");
-        let value = |loss: &Tensor<1>| json!(loss.clone().inner().into_scalar::<f32>());
-        let mut numbers = vec![("loss", value(&total)), ("checksum", value(&total))];
-        numbers.extend(losses.iter().map(|(name, loss)| (*name, value(loss))));
-        let graph = total.backward();
-        let gradients = Gradients::of(self.learner.model(), &graph);
+        let on_images = weigh(&losses, &self.weights)?.expect("images are compared");
+        let inner = weigh(passage.losses(), &self.weights)?.expect("an RQ-VAE has commitment");
+        losses.extend(passage.losses().iter().cloned());
+        let value = |loss: &Tensor<1>| loss.clone().inner().into_scalar::<f32>();
+        let total = json!(value(&on_images) + value(&inner));
+        let mut numbers = vec![("loss", total.clone()), ("checksum", total)];
+        numbers.extend(
+            losses
+                .iter()
+                .map(|(name, loss)| (*name, json!(value(loss)))),
+        );
+        drop(losses);
+        let graph = on_images.backward();
+        let slope = hidden.grad(&graph).expect("a leaf");
+        let mut gradients = Gradients::of(model, &graph);
         drop(graph);
+        gradients.add(passage.backward(model, slope, Some(inner)));
         let norm = gradients.norm();
         self.learner.step(gradients, norm, 1.0);
         Ok(Outcome {
