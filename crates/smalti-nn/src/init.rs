@@ -32,6 +32,11 @@ impl Init {
         }
     }
 
+    /// Whether weights are going to be loaded: nothing that is drawn or read now would stay.
+    pub fn is_blank(&self) -> bool {
+        self.noise.is_none()
+    }
+
     /// The device parameters are made on.
     pub fn device(&self) -> &Device {
         &self.device

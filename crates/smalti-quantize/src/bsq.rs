@@ -205,15 +205,16 @@ impl Quantizer for BsqQuantizer {
         let points = from_rows(rows, [batch, height, width]);
         let commitment = (points.clone() - values.clone()).square().mean();
         let through = points.mul_scalar(self.magnitude());
-        Ok(Quantized {
-            quantized: straight_through(through, values),
+        let losses = vec![
+            ("commitment", commitment),
+            ("sample_entropy", sample),
+            ("unused_entropy", unused),
+        ];
+        Ok(Quantized::new(
+            straight_through(through, values),
             codes,
-            losses: vec![
-                ("commitment", commitment),
-                ("sample_entropy", sample),
-                ("unused_entropy", unused),
-            ],
-        })
+            losses,
+        ))
     }
 }
 

@@ -8,11 +8,11 @@ use smalti_nn::{Init, Noise};
 use crate::rows::single;
 use crate::{
     BsqConfig, BsqQuantizer, CodeSpec, Codes, FactorizedConfig, FactorizedQuantizer, FsqConfig,
-    FsqQuantizer, GaussianConfig, GaussianQuantizer, GroupedConfig, GroupedQuantizer, IbqConfig,
-    IbqQuantizer, Learn, LfqConfig, LfqQuantizer, QuantizeError, Quantized, Quantizer,
-    ResidualConfig, ResidualQuantizer, SimVqConfig, SimVqQuantizer, StackedConfig,
-    StackedQuantizer, TokenBridgeConfig, TokenBridgeQuantizer, UpdateReport, VectorConfig,
-    VectorQuantizer,
+    FsqQuantizer, GaussianConfig, GaussianQuantizer, GroupedConfig, GroupedQuantizer, GumbelConfig,
+    GumbelQuantizer, IbqConfig, IbqQuantizer, Learn, LfqConfig, LfqQuantizer, QuantizeError,
+    Quantized, Quantizer, RegularizedConfig, RegularizedQuantizer, ResidualConfig,
+    ResidualQuantizer, SimVqConfig, SimVqQuantizer, StackedConfig, StackedQuantizer,
+    TokenBridgeConfig, TokenBridgeQuantizer, UpdateReport, VectorConfig, VectorQuantizer,
 };
 
 /// One value for all depths, or one for each.
@@ -101,6 +101,10 @@ pub enum QuantizerConfig {
     SimVq(SimVqConfig),
     /// One code of a table whose every code has a gradient.
     Ibq(IbqConfig),
+    /// One code chosen by logits, used as a prior says, drawn at some positions in training.
+    Regularized(RegularizedConfig),
+    /// One code chosen by logits, drawn at every position in training.
+    Gumbel(GumbelConfig),
     /// One code in each of several codebooks of unit vectors, for branches that differ.
     Factorized(FactorizedConfig),
     /// Any of these for each group of channels.
@@ -127,6 +131,8 @@ impl QuantizerConfig {
             Self::Bsq(config) => config.validate(),
             Self::SimVq(config) => config.validate(),
             Self::Ibq(config) => config.validate(),
+            Self::Regularized(config) => config.validate(),
+            Self::Gumbel(config) => config.validate(),
             Self::Factorized(config) => config.validate(),
             Self::Grouped(config) => config.validate(),
             Self::Stacked(config) => config.validate(),
@@ -148,6 +154,8 @@ impl QuantizerConfig {
             Self::Bsq(config) => AnyQuantizer::Bsq(config.build()?),
             Self::SimVq(config) => AnyQuantizer::SimVq(config.build(init)?),
             Self::Ibq(config) => AnyQuantizer::Ibq(config.build(init)?),
+            Self::Regularized(config) => AnyQuantizer::Regularized(config.build(init)?),
+            Self::Gumbel(config) => AnyQuantizer::Gumbel(config.build(init)?),
             Self::Factorized(config) => AnyQuantizer::Factorized(config.build(init)?),
             Self::Grouped(config) => AnyQuantizer::Grouped(config.build(init)?),
             Self::Stacked(config) => AnyQuantizer::Stacked(config.build(init)?),
@@ -186,6 +194,8 @@ impl QuantizerConfig {
             Self::Bsq(config) => config.channels(),
             Self::SimVq(config) => config.code_dim,
             Self::Ibq(config) => config.code_dim,
+            Self::Regularized(config) => config.code_dim,
+            Self::Gumbel(config) => config.code_dim,
             Self::Factorized(config) => config.channels(),
             Self::Grouped(config) => config.channels(),
             Self::Stacked(config) => config.stage.latent_channels(),
@@ -222,6 +232,10 @@ pub enum AnyQuantizer {
     SimVq(SimVqQuantizer),
     /// One code of a table whose every code has a gradient.
     Ibq(IbqQuantizer),
+    /// One code chosen by logits, used as a prior says.
+    Regularized(RegularizedQuantizer),
+    /// One code chosen by logits, drawn in training.
+    Gumbel(GumbelQuantizer),
     /// One code in each of several codebooks of unit vectors.
     Factorized(FactorizedQuantizer),
     /// Any of these for each group of channels.
@@ -245,6 +259,8 @@ macro_rules! each {
             AnyQuantizer::Bsq($quantizer) => $call,
             AnyQuantizer::SimVq($quantizer) => $call,
             AnyQuantizer::Ibq($quantizer) => $call,
+            AnyQuantizer::Regularized($quantizer) => $call,
+            AnyQuantizer::Gumbel($quantizer) => $call,
             AnyQuantizer::Factorized($quantizer) => $call,
             AnyQuantizer::Grouped($quantizer) => $call,
             AnyQuantizer::Stacked($quantizer) => $call,
@@ -264,6 +280,8 @@ impl AnyQuantizer {
             Self::Residual(quantizer) => Some(quantizer.table(depth)),
             Self::SimVq(quantizer) => Some(quantizer.table()),
             Self::Ibq(quantizer) => Some(quantizer.table()),
+            Self::Regularized(quantizer) => Some(quantizer.table()),
+            Self::Gumbel(quantizer) => Some(quantizer.table()),
             Self::Stacked(quantizer) => quantizer.table(depth),
             Self::Gaussian(quantizer) => quantizer.table(),
             Self::Fsq(_)

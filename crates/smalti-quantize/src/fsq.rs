@@ -303,14 +303,12 @@ impl Quantizer for FsqQuantizer {
     fn quantize(&self, latents: Tensor<4>, _noise: &mut Noise) -> Result<Quantized, QuantizeError> {
         let (latents, digits) = self.rounded(latents)?;
         let (shape, device) = (latents.dims(), latents.device());
-        Ok(Quantized {
-            codes: self.codes(&digits, shape, &device),
-            quantized: straight_through(
-                self.bounded(latents),
-                self.values(&digits, shape, &device),
-            ),
-            losses: Vec::new(),
-        })
+        let values = self.values(&digits, shape, &device);
+        Ok(Quantized::new(
+            straight_through(self.bounded(latents), values),
+            self.codes(&digits, shape, &device),
+            Vec::new(),
+        ))
     }
 }
 

@@ -191,12 +191,8 @@ impl GaussianQuantizer {
                 straight_through(sample, codewords)
             }
         };
-        let quantized = Quantized {
-            quantized,
-            codes,
-            losses: vec![("divergence", self.constraint.loss(nats.clone()))],
-        };
-        Ok((quantized, nats))
+        let losses = vec![("divergence", self.constraint.loss(nats.clone()))];
+        Ok((Quantized::new(quantized, codes, losses), nats))
     }
 
     /// The vectors of codes that are in range, where the channels are the latents'.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use smalti_nn::{Init, Noise};
 
 use crate::config::{AnyQuantizer, InvalidQuantizer, QuantizerConfig, check_part};
-use crate::quantizer::{check_channels, check_codes, mean_losses};
+use crate::quantizer::{check_channels, check_codes, mean_losses, sum_perturbations};
 use crate::{CodeSpec, Codes, Learn, QuantizeError, Quantized, Quantizer, UpdateReport};
 
 /// Which channels are a group's.
@@ -164,16 +164,25 @@ impl GroupedQuantizer {
     }
 
     fn join_quantized(&self, parts: Vec<Quantized>) -> Quantized {
-        let (mut values, mut codes, mut losses) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut values, mut codes) = (Vec::new(), Vec::new());
+        let (mut losses, mut perturbations) = (Vec::new(), Vec::new());
+        let of_part = self.config.groups / parts.len();
         for part in parts {
             values.push(part.quantized);
             codes.push(part.codes);
             losses.push(part.losses);
+            let by_image = |map: Tensor<3>| {
+                let [all, height, width] = map.dims();
+                let groups = map.reshape([all / of_part, of_part, height, width]);
+                groups.sum_dim(1).squeeze_dim::<3>(1)
+            };
+            perturbations.push(part.perturbation.map(by_image));
         }
         Quantized {
             quantized: self.join(values),
             codes: self.join_codes(codes),
             losses: mean_losses(losses),
+            perturbation: sum_perturbations(perturbations),
         }
     }
 

@@ -181,11 +181,11 @@ impl Quantizer for IbqQuantizer {
         let table = beside(self.table(), &rows);
         let codes = select_rows(table.clone(), ids.clone());
         let propagated = Self::propagated(&rows, &table, codes.clone());
-        Ok(Quantized {
-            quantized: from_rows(propagated.clone(), grid),
-            codes: Codes::from_depths(vec![ids], grid),
-            losses: self.losses(rows, table, [propagated, codes]),
-        })
+        Ok(Quantized::new(
+            from_rows(propagated.clone(), grid),
+            Codes::from_depths(vec![ids], grid),
+            self.losses(rows, table, [propagated, codes]),
+        ))
     }
 }
 

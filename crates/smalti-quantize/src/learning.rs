@@ -201,7 +201,7 @@ pub(crate) fn learn_nothing(
 }
 
 /// Different codes at every depth, summed.
-fn chosen(codes: &Codes) -> usize {
+pub(crate) fn chosen(codes: &Codes) -> usize {
     let ids = |depth| id_values(codes.at_depth(depth));
     let different = |depth| ids(depth).into_iter().collect::<HashSet<u32>>().len();
     (0..codes.dims()[1]).map(different).sum()

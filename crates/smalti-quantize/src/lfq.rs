@@ -189,15 +189,16 @@ impl Quantizer for LfqQuantizer {
         let (codes, values) = self.signs().of(&latents)?;
         let commitment = (latents.clone() - values.clone()).square().mean();
         let Entropies { sample, unused } = self.entropies(latents.clone());
-        Ok(Quantized {
-            quantized: straight_through(latents, values),
+        let losses = vec![
+            ("commitment", commitment),
+            ("sample_entropy", sample),
+            ("unused_entropy", unused),
+        ];
+        Ok(Quantized::new(
+            straight_through(latents, values),
             codes,
-            losses: vec![
-                ("commitment", commitment),
-                ("sample_entropy", sample),
-                ("unused_entropy", unused),
-            ],
-        })
+            losses,
+        ))
     }
 }
 

@@ -101,6 +101,21 @@ pub struct Quantized {
     pub codes: Codes,
     /// Losses of the quantizer, unweighted.
     pub losses: Vec<NamedLoss>,
+    /// For a quantizer that draws codes in training: how far the code drawn at each position lies from the
+    /// best one, `‖z_drawn − z_best‖²`, `[batch, height', width']`, without gradient. Zero where none was drawn.
+    pub perturbation: Option<Tensor<3>>,
+}
+
+impl Quantized {
+    /// Of a quantizer that takes the best code everywhere.
+    pub fn new(quantized: Tensor<4>, codes: Codes, losses: Vec<NamedLoss>) -> Self {
+        Self {
+            quantized,
+            codes,
+            losses,
+            perturbation: None,
+        }
+    }
 }
 
 /// Maps latents to codes and back. Pure: nothing here changes the quantizer.
@@ -159,6 +174,14 @@ pub(crate) fn mean_losses(parts: Vec<Vec<NamedLoss>>) -> Vec<NamedLoss> {
     });
     let mean = |(name, sum): NamedLoss| (name, sum.div_scalar(count));
     sums.unwrap_or_default().into_iter().map(mean).collect()
+}
+
+/// The squared distances of parts that work on channels of their own, or one on what others left over, summed by
+/// position; `None` where no part draws codes.
+pub(crate) fn sum_perturbations(
+    parts: impl IntoIterator<Item = Option<Tensor<3>>>,
+) -> Option<Tensor<3>> {
+    parts.into_iter().flatten().reduce(|sum, part| sum + part)
 }
 
 /// Refuses latents with another number of channels.

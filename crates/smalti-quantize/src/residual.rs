@@ -274,11 +274,11 @@ impl ResidualQuantizer {
         let total = terms.reduce(|a, b| a + b).expect("depth is at least 1");
         let commitment = total.div_scalar(self.config.depth as f64);
         let last = map(stack.partial_sums.last().expect("depth is at least 1"));
-        Quantized {
-            quantized: straight_through(latents, unfold(last, self.config.fold)),
-            codes: Codes::from_depths(stack.ids, grid),
-            losses: vec![("commitment", commitment)],
-        }
+        Quantized::new(
+            straight_through(latents, unfold(last, self.config.fold)),
+            Codes::from_depths(stack.ids, grid),
+            vec![("commitment", commitment)],
+        )
     }
 }
 

@@ -141,11 +141,11 @@ impl Quantizer for SimVqQuantizer {
         let codes = beside(select_rows(table, ids.clone()), &rows);
         let commitment = (rows.clone() - codes.clone().detach()).square().mean();
         let codebook = (rows.clone().detach() - codes.clone()).square().mean();
-        Ok(Quantized {
-            quantized: from_rows(self.config.estimator.pass(rows, codes), grid),
-            codes: Codes::from_depths(vec![ids], grid),
-            losses: vec![("commitment", commitment), ("codebook", codebook)],
-        })
+        Ok(Quantized::new(
+            from_rows(self.config.estimator.pass(rows, codes), grid),
+            Codes::from_depths(vec![ids], grid),
+            vec![("commitment", commitment), ("codebook", codebook)],
+        ))
     }
 }
 

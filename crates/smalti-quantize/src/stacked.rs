@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use smalti_nn::{Init, Noise};
 
 use crate::config::{AnyQuantizer, InvalidQuantizer, QuantizerConfig, check_part};
-use crate::quantizer::{check_codes, mean_losses};
+use crate::quantizer::{check_codes, mean_losses, sum_perturbations};
 use crate::rows::{single, straight_through};
 use crate::{
     Bound, CodeSpec, Codes, FsqConfig, Learn, QuantizeError, Quantized, Quantizer, UpdateReport,
@@ -187,7 +187,8 @@ impl StackedQuantizer {
         mut quantize: impl FnMut(usize, Tensor<4>) -> Result<Quantized, QuantizeError>,
     ) -> Result<Quantized, QuantizeError> {
         let mut pass = Pass::new(self.bounded(latents)?);
-        let (mut through, mut codes, mut losses) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut through, mut codes) = (Vec::new(), Vec::new());
+        let (mut losses, mut perturbations) = (Vec::new(), Vec::new());
         for stage in 0..self.config.depth {
             let latents = self.scaled(stage, pass.residual.clone());
             let seen = quantize(stage, latents).map_err(|error| at_stage(error, stage))?;
@@ -196,6 +197,7 @@ impl StackedQuantizer {
             through.push(value);
             codes.push(seen.codes.tensor());
             losses.push(seen.losses);
+            perturbations.push(seen.perturbation);
         }
         let depth = self.config.depth as f64;
         let through = through.into_iter().reduce(|a, b| a + b);
@@ -204,6 +206,7 @@ impl StackedQuantizer {
             quantized: straight_through(through.div_scalar(depth), pass.value()),
             codes: Codes::new(Tensor::cat(codes, 1)),
             losses: mean_losses(losses),
+            perturbation: sum_perturbations(perturbations),
         })
     }
 

@@ -238,7 +238,7 @@ fn assert_mixes(quantizer: &impl Quantizer, channels: usize) {
     assert!(values.iter().all(|v| v.is_finite()) && values.iter().any(|v| *v != 0.0));
 }
 
-fn assert_refuses(quantizer: &mut impl Learn, channels: usize) {
+pub(crate) fn assert_refuses(quantizer: &mut impl Learn, channels: usize) {
     let device = Device::flex();
     let shape = [2, channels, 2, 2];
     for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
@@ -266,7 +266,7 @@ fn assert_refuses(quantizer: &mut impl Learn, channels: usize) {
     assert_eq!(result.err(), Some(QuantizeError::Empty));
 }
 
-fn assert_refuses_codes(quantizer: &impl Quantizer) {
+pub(crate) fn assert_refuses_codes(quantizer: &impl Quantizer) {
     let device = Device::flex();
     let spec = quantizer.spec();
     let depth = spec.depth();

@@ -276,12 +276,9 @@ impl TokenBridgeQuantizer {
     ) -> Result<(Quantized, Tensor<4>), QuantizeError> {
         let posterior = self.posterior(latents)?;
         let nats = self.nats(&posterior);
-        let quantized = Quantized {
-            quantized: posterior.sample(noise),
-            codes: self.cut(&posterior),
-            losses: vec![("divergence", self.constraint.loss(nats.clone()))],
-        };
-        Ok((quantized, nats))
+        let losses = vec![("divergence", self.constraint.loss(nats.clone()))];
+        let (value, codes) = (posterior.sample(noise), self.cut(&posterior));
+        Ok((Quantized::new(value, codes, losses), nats))
     }
 }
 

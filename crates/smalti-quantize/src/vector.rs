@@ -194,11 +194,11 @@ impl VectorQuantizer {
         if let Some(entropies) = &self.config.entropies {
             losses.extend(entropies.of(rows.clone(), beside(self.table(), &rows)));
         }
-        Ok(Quantized {
-            quantized: from_rows(self.config.estimator.pass(rows, codes), grid),
-            codes: Codes::from_depths(vec![ids], grid),
+        Ok(Quantized::new(
+            from_rows(self.config.estimator.pass(rows, codes), grid),
+            Codes::from_depths(vec![ids], grid),
             losses,
-        })
+        ))
     }
 
     fn learn(

@@ -1,7 +1,8 @@
 use super::*;
 use crate::{
     Centres, Constraint, DistanceEntropies, FixedFactorConfig, Generator, Layout, Learning, Metric,
-    Normalization, Range, Revival, Rule, Start, TargetConfig, TrainingValue, UpdateOrder,
+    Normalization, Prior, Range, Revival, Rule, Start, TargetConfig, Temperature, TrainingValue,
+    UpdateOrder,
 };
 use burn::tensor::{DType, Device};
 
@@ -33,6 +34,11 @@ fn a_short_configuration_means_the_defaults() {
     assert_eq!(
         gaussian.unwrap(),
         QuantizerConfig::Gaussian(GaussianConfig::new(65536, 16, 16))
+    );
+    let regularized = parse("kind = 'regularized'\ncodebook_size = 16\ncode_dim = 4\n");
+    assert_eq!(
+        regularized.unwrap(),
+        QuantizerConfig::Regularized(RegularizedConfig::new(16, 4))
     );
     let bridge = parse("kind = 'token_bridge'\nbits = 6\nchannels = 16\n").unwrap();
     assert_eq!(
@@ -109,6 +115,23 @@ fn unknown_fields_are_refused_at_every_level() {
         &format!("{gaussian}layout = 'interleaved'"),
         &["interleaved", "strided", "contiguous", "order"],
     );
+    let regularized = "kind = 'regularized'\ncodebook_size = 16\ncode_dim = 2\n";
+    refused(
+        &format!("{regularized}masked = 0.4"),
+        &["masked", "mask_ratio", "posterior"],
+    );
+    refused(
+        &format!("{regularized}prior = {{ kind = 'uniform', weights = [1.0] }}"),
+        &["unknown field `weights`"],
+    );
+    refused(
+        &format!("{regularized}temperature = {{ kind = 'constant', value = 1.0, to = 0.1 }}"),
+        &["unknown field `to`"],
+    );
+    refused(
+        &format!("{regularized}logits = 'cosine'"),
+        &["`cosine`", "head", "distances"],
+    );
     refused(
         "kind = 'token_bridge'\nbits = 4\nchannels = 3\nlevels = 16",
         &["levels", "bits"],
@@ -144,6 +167,8 @@ fn misspelt_kinds_list_the_known_ones() {
             "bsq",
             "sim_vq",
             "ibq",
+            "regularized",
+            "gumbel",
             "factorized",
             "grouped",
             "stacked",
@@ -246,6 +271,20 @@ fn every_kind() -> Vec<QuantizerConfig> {
         QuantizerConfig::Bsq(BsqConfig::new(4, 1)),
         QuantizerConfig::SimVq(SimVqConfig::new(8, 4)),
         QuantizerConfig::Ibq(IbqConfig::new(8, 4)),
+        QuantizerConfig::Regularized(RegularizedConfig {
+            mask_ratio: 0.0,
+            posterior_decay: Some(0.9),
+            prior: Prior::Given {
+                weights: (1..9).map(f64::from).collect(),
+            },
+            temperature: Temperature::Linear {
+                from: 1.0,
+                to: 0.5,
+                batches: 10,
+            },
+            ..RegularizedConfig::new(8, 4)
+        }),
+        QuantizerConfig::Gumbel(GumbelConfig::new(8, 4)),
         QuantizerConfig::Factorized(FactorizedConfig {
             entropies: Some(DistanceEntropies::default()),
             ..FactorizedConfig::new(8, 2, 2)
@@ -264,6 +303,11 @@ fn every_kind() -> Vec<QuantizerConfig> {
         }),
         QuantizerConfig::TokenBridge(TokenBridgeConfig::new(3, 2)),
     ]
+}
+
+/// Whether training sees other codes than the best.
+fn draws_codes(config: &QuantizerConfig) -> bool {
+    matches!(config, QuantizerConfig::Gumbel(_))
 }
 
 #[test]
@@ -292,9 +336,8 @@ fn latents_of_any_precision_have_the_codes_of_their_numbers() {
             let given = Tensor::from_inner(given).require_grad();
             let mut noise = Noise::from_seed(1);
             let seen = quantizer.quantize(given.clone(), &mut noise).unwrap();
-            assert_eq!(
-                seen.codes.values(),
-                expected.values(),
+            assert!(
+                seen.codes.values() == expected.values() || draws_codes(&config),
                 "{config:?} of {dtype:?}"
             );
             let graph = seen.quantized.sum().backward();
@@ -324,7 +367,8 @@ fn any_quantizer_does_what_the_one_inside_does() {
         let codes = quantizer.encode(latents.clone()).unwrap();
         let value = quantizer.decode(&codes).unwrap();
         let quantized = quantizer.quantize(latents.clone(), &mut noise).unwrap();
-        assert_eq!(quantized.codes.values(), codes.values());
+        let drawn = draws_codes(&config);
+        assert!(quantized.codes.values() == codes.values() || drawn);
         assert_eq!(value.dims()[1], config.quantized_channels());
         assert_eq!(latents.dims()[1], config.latent_channels());
         let gap = (value - quantized.quantized)
@@ -333,7 +377,7 @@ fn any_quantizer_does_what_the_one_inside_does() {
             .into_scalar::<f32>();
         // That one is trained on samples.
         let sampled = matches!(config, QuantizerConfig::TokenBridge(_));
-        assert!(gap < 1e-6 || sampled, "{gap}");
+        assert!(gap < 1e-6 || sampled || drawn, "{gap}");
         let tables = if quantizer.shares_table() {
             1
         } else {
