@@ -33,6 +33,7 @@ fn is_misuse(error: &Error) -> bool {
         error,
         Error::Config(_)
             | Error::ConfigSyntax { .. }
+            | Error::OtherRun { .. }
             | Error::Request(_)
             | Error::Autoencoder(_)
             | Error::Generator(_)
@@ -81,6 +82,15 @@ fn of_error(error: &Error) -> Option<String> {
         | Error::Config(_)
         | Error::Autoencoder(_)
         | Error::Generator(_) => "configs/ has a commented file for every recipe",
+        Error::OtherRun { .. } => {
+            "--out ANOTHER begins another run; `smalti train --resume RUN` goes on with the one that is there"
+        }
+        Error::Layout { problem, .. }
+            if problem.contains("no config.toml that says")
+                || problem.contains("needs another folder") =>
+        {
+            "--out ANOTHER begins another run"
+        }
         Error::Layout { problem, .. } if problem.contains("not finished") => {
             "go on with `smalti train --resume RUN`"
         }

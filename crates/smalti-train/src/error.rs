@@ -51,6 +51,16 @@ pub enum TrainError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A run's folder is of another configuration than the one to be carried out there.
+    #[error("{asked} asks for another run than {existing}, whose checkpoints would be gone on with:{}", .differences.iter().map(|d| format!("\n  {d}")).collect::<String>())]
+    OtherRun {
+        /// The configuration to be carried out.
+        asked: PathBuf,
+        /// That of the run in the folder.
+        existing: PathBuf,
+        /// What differs, a line each.
+        differences: Vec<String>,
+    },
     /// Something was asked of a model that it cannot do.
     #[error("{0}")]
     Request(String),

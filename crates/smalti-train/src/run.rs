@@ -11,15 +11,19 @@ use smalti_data::{
     Dataset, DatasetConfig, Image, ImageSource, LoadReport, OpenOptions, TokenCache, Views,
 };
 
+use crate::checkpoint;
 use crate::config::{DataConfig, GeneratorRun, RunConfig, TargetConfig};
 use crate::error::TrainError;
 use crate::generator::{GeneratorStage, require_learnable};
-use crate::model_dir::{GeneratorModel, TokenizerModel};
+use crate::model_dir::{GeneratorModel, TokenizerModel, short};
 use crate::observer::Observer;
 use crate::run_report;
 use crate::tokenizer::{TokenizerStage, prepared};
 use crate::tokens::{TokenizeConfig, tokenize};
 use crate::trainer::{Finish, RunFolder, drive};
+
+/// The codes that a generator learns.
+const TRAIN_CACHE: &str = "tokens-train.safetensors";
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,10 +39,12 @@ pub enum RunOutcome {
     },
 }
 
-/// Carries out a run in `folder`, going on from its newest checkpoint where there is one.
+/// Carries out a run in `folder`, going on from its newest checkpoint where there is one. That it is one
+/// of this configuration, [`require_same_run`](crate::require_same_run) tells beforehand: a run may be
+/// gone on with otherwise than it began.
 ///
 /// # Errors
-/// When the configuration is invalid or of another run than the folder's, data or models cannot be
+/// When the configuration is invalid or does not fit the folder's checkpoint, data or models cannot be
 /// read, a loss is not finite, or a file cannot be written.
 pub fn train(
     config: &RunConfig,
@@ -97,11 +103,14 @@ pub(crate) fn train_tokenizer(
     Ok(outcome(finish, &folder))
 }
 
-/// Makes a run's folder and writes its configuration there.
+/// Makes a run's folder and writes its configuration there; where there are checkpoints, only
+/// [`drive`] does, once it is known to fit them.
 fn begin(config: &RunConfig, folder: &Path) -> Result<RunFolder, TrainError> {
     let folder = RunFolder(folder.to_owned());
     std::fs::create_dir_all(folder.path()).map_err(TrainError::io("create", folder.path()))?;
-    smalti_data::atomic::write(&folder.config(), config.to_toml().as_bytes())?;
+    if checkpoint::list(&folder.checkpoints())?.is_empty() {
+        folder.write_config(config)?;
+    }
     Ok(folder)
 }
 
@@ -138,11 +147,12 @@ fn train_generator(
         batch_size: 64usize.div_ceil(run.views.count()),
         ..measured.clone()
     };
+    require_same_tokenizer(&tokenizer, run, &folder)?;
     let mut cache = |dataset: &Dataset, config: &TokenizeConfig, name: &str| {
         let path = folder.path().join(name);
         token_cache(&tokenizer, dataset, config, &path, observer)
     };
-    let train = cache(&train, &learned, "tokens-train.safetensors")?;
+    let train = cache(&train, &learned, TRAIN_CACHE)?;
     let eval = cache(&eval, &measured, "tokens-eval.safetensors")?;
     let mut stage = GeneratorStage::new(run, tokenizer, train, eval, device)?;
     let finish = drive(&mut stage, config, &folder, observer)?;
@@ -154,6 +164,32 @@ fn train_generator(
         smalti_data::atomic::write(&folder.report(), report.as_bytes())?;
     }
     Ok(outcome(finish, &folder))
+}
+
+/// Refuses checkpoints that learned another tokenizer's codes: a tokenizer that was trained anew in its
+/// folder gives its codes other meanings.
+fn require_same_tokenizer(
+    tokenizer: &TokenizerModel,
+    run: &GeneratorRun,
+    folder: &RunFolder,
+) -> Result<(), TrainError> {
+    let path = folder.path().join(TRAIN_CACHE);
+    if checkpoint::list(&folder.checkpoints())?.is_empty() || !path.exists() {
+        return Ok(());
+    }
+    let learned = TokenCache::open(&path)?.spec().tokenizer.clone();
+    match learned == tokenizer.fingerprint {
+        true => Ok(()),
+        false => Err(TrainError::layout(
+            folder.path(),
+            format!(
+                "its checkpoints learned the codes of tokenizer {}, and {} is {} now: a new generator needs another folder",
+                short(&learned),
+                run.tokenizer.display(),
+                short(&tokenizer.fingerprint)
+            ),
+        )),
+    }
 }
 
 /// Opens a token cache of this tokenizer, or makes it.

@@ -61,6 +61,12 @@ impl RunFolder {
         self.0.join("config.toml")
     }
 
+    /// Writes the configuration.
+    pub(crate) fn write_config(&self, config: &RunConfig) -> Result<(), TrainError> {
+        let text = config.to_toml();
+        Ok(smalti_data::atomic::write(&self.config(), text.as_bytes())?)
+    }
+
     /// The journal.
     pub fn journal(&self) -> PathBuf {
         self.0.join("metrics.jsonl")
@@ -117,7 +123,8 @@ pub fn drive(
     observer: &mut dyn Observer,
 ) -> Result<Finish, TrainError> {
     let (plan, schedule) = (config.training(), config.schedule());
-    let mut progress = resume(stage, folder, observer)?;
+    let mut progress = resume(stage, plan.steps, folder, observer)?;
+    folder.write_config(config)?;
     let mut journal = Journal::open(&folder.journal(), progress.step)?;
     observer.begin(stage.phase(), "step", plan.steps);
     observer.advance(progress.step, "");
@@ -188,10 +195,15 @@ fn save(
 
 fn resume(
     stage: &mut dyn Stage,
+    steps: u64,
     folder: &RunFolder,
     observer: &mut dyn Observer,
 ) -> Result<Progress, TrainError> {
     match checkpoint::list(&folder.checkpoints())?.pop() {
+        Some((taken, path)) if taken > steps => Err(TrainError::Config(vec![format!(
+            "training: a run of {steps} steps was asked for, but {} was written after {taken}; ask for as many steps at least, or for another folder",
+            path.display()
+        )])),
         Some((_, path)) => {
             let (progress, weights) = checkpoint::read(&path, stage.kind())?;
             stage.restore(weights, progress.step, &path)?;

@@ -10,7 +10,8 @@ use smalti_train::report::Value;
 use smalti_train::tokenizer::prepared;
 use smalti_train::trainer::RunFolder;
 use smalti_train::{
-    GeneratorModel, Observer, RunConfig, RunOutcome, TrainError, run_report, train,
+    GeneratorModel, Observer, RunConfig, RunOutcome, TrainError, require_same_run, run_report,
+    train,
 };
 
 /// The recipe of the demo's tokenizer.
@@ -37,7 +38,7 @@ pub struct Summary {
 /// `settings` are `key.path=value` pairs for both recipes.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// When the folder's runs are of other settings, or a file cannot be written.
 pub fn run(
     folder: &Path,
     settings: &[String],
@@ -45,21 +46,15 @@ pub fn run(
     observer: &mut dyn Observer,
 ) -> Result<Option<Summary>, TrainError> {
     let folders = [folder.join("tokenizer"), folder.join("generator")];
-    let tokenizer = RunConfig::parse(
-        TOKENIZER_RECIPE,
-        settings,
-        Path::new("the demo's tokenizer recipe"),
-    )?;
-    let mut generator = RunConfig::parse(
-        GENERATOR_RECIPE,
-        settings,
-        Path::new("the demo's generator recipe"),
-    )?;
+    let names = ["the demo's tokenizer recipe", "the demo's generator recipe"].map(Path::new);
+    let tokenizer = RunConfig::parse(TOKENIZER_RECIPE, settings, names[0])?;
+    let mut generator = RunConfig::parse(GENERATOR_RECIPE, settings, names[1])?;
     if let RunConfig::Generator(run) = &mut generator {
         run.tokenizer = folders[0].clone();
     }
     let mut seconds = [0.0; 2];
     for (stage, config) in [&tokenizer, &generator].into_iter().enumerate() {
+        require_same_run(config, names[stage], &folders[stage])?;
         let start = Instant::now();
         if let RunOutcome::Stopped { .. } = train(config, &folders[stage], device, observer)? {
             return Ok(None);

@@ -44,7 +44,9 @@ pub use smalti_train::comparison::{self, ComparisonConfig, ComparisonOutcome, co
 pub use smalti_train::config::RunConfig;
 pub use smalti_train::divergence;
 pub use smalti_train::evaluation::{DepthReport, Evaluation};
-pub use smalti_train::{Observer, RunOutcome, Silent, TrainError as Error, train};
+pub use smalti_train::{
+    Observer, RunOutcome, Silent, TrainError as Error, require_same_run, train,
+};
 pub use smalti_train::{model_dir, report, run_report, samples, trainer};
 pub use tokenizer::{Tokenizer, TokenizerError};
 pub use vae::Vae;

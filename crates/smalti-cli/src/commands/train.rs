@@ -27,7 +27,7 @@ pub(crate) fn run(
                 .out
                 .clone()
                 .unwrap_or_else(|| files::run_folder(path));
-            refuse_other_run(&folder, &config)?;
+            smalti::require_same_run(&config, path, &folder)?;
             (config, folder)
         }
         (None, None) => unreachable!("clap asks for one of the two"),
@@ -73,22 +73,4 @@ fn resumed(run: &Path, settings: &[String]) -> anyhow::Result<RunConfig> {
         )));
     }
     Ok(RunConfig::read(&config, settings)?)
-}
-
-/// A folder with a run of another configuration is not written over, once there is something to lose.
-fn refuse_other_run(folder: &Path, config: &RunConfig) -> anyhow::Result<()> {
-    let path = folder.join("config.toml");
-    let Ok(existing) = std::fs::read_to_string(&path) else {
-        return Ok(());
-    };
-    let begun = ["checkpoints", "model"]
-        .iter()
-        .any(|part| folder.join(part).exists());
-    if existing == config.to_toml() || !begun {
-        return Ok(());
-    }
-    anyhow::bail!(Misuse(format!(
-        "{} holds a run of another configuration; choose another folder with --out, or go on with it by --resume {0}",
-        folder.display()
-    )))
 }

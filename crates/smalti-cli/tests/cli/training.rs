@@ -160,24 +160,50 @@ fn a_generator_needs_its_tokenizer_and_classes() {
 }
 
 #[test]
-fn a_run_of_another_configuration_is_not_written_over() {
+fn a_run_of_another_configuration_is_not_gone_on_with() {
     let here = folder();
     config(here.path());
+    let train = |settings: &str| call(here.path(), &format!("train config.toml -q {settings}"));
+    train("--out run --set training.steps=1").succeeded();
+    let called = train("--out run --set optimizer.learning_rate=1e-3 --set training.steps=2");
+    insta::assert_snapshot!("train_other_run", called.seen(here.path()));
+    let checkpoints = || names(&here.path().join("run/checkpoints"));
+    assert_eq!(checkpoints(), ["step-00000001.safetensors"]);
+    // How long it takes and when it looks may change, and whatever --resume is told to.
+    train("--out run --set training.steps=2 --set training.log_every=2").succeeded();
     call(
         here.path(),
-        "train config.toml -q --out run --set training.steps=1",
+        "train --resume run -q --set training.steps=3 --set optimizer.learning_rate=1e-3",
     )
     .succeeded();
-    let called = call(
-        here.path(),
-        "train config.toml -q --out run --set training.steps=2",
+    let files = [1, 2, 3].map(|step| format!("step-0000000{step}.safetensors"));
+    assert_eq!(checkpoints(), files[1..]);
+    insta::assert_snapshot!(
+        "train_fewer_steps",
+        call(here.path(), "train --resume run -q --set training.steps=2").seen(here.path())
     );
-    insta::assert_snapshot!("train_other_run", called.seen(here.path()));
-    call(here.path(), "train --resume run -q --set training.steps=2").succeeded();
-    assert_eq!(
-        names(&here.path().join("run/checkpoints")),
-        ["step-00000001.safetensors", "step-00000002.safetensors"]
+    // What was refused left the run as it was.
+    call(here.path(), "train --resume run -q").succeeded();
+    std::fs::remove_file(here.path().join("run/config.toml")).unwrap();
+    insta::assert_snapshot!(
+        "train_run_without_configuration",
+        train("--out run").seen(here.path())
     );
+}
+
+#[test]
+fn a_generator_does_not_go_on_with_the_codes_of_another_tokenizer() {
+    let here = folder();
+    config(here.path());
+    let learn = "train config.toml -q --out tokenizer --set training.steps=1";
+    call(here.path(), learn).succeeded();
+    let generator = GENERATOR.replace("TOKENIZER", "tokenizer");
+    std::fs::write(here.path().join("generator.toml"), generator).unwrap();
+    let train = "train generator.toml -q --out run --set training.steps=1";
+    call(here.path(), train).succeeded();
+    call(here.path(), &learn.replace("steps=1", "steps=2")).succeeded();
+    let called = call(here.path(), train);
+    insta::assert_snapshot!("train_other_tokenizer", called.seen(here.path()));
 }
 
 #[test]
