@@ -3,8 +3,9 @@
 //! They speak codes and know no autoencoder. What a generator needs of its tokenizer, the frozen
 //! codebook, comes in as plain tables ([`rq_transformer::CodeEmbedding`]).
 //!
-//! [`AnyGenerator`] is one of them: [`rq_transformer`] (codes that refine one another) or [`far`] (codes
-//! beside one another, and LlamaGen's single code). What they have in common stands here: the
+//! [`AnyGenerator`] is one of them: [`rq_transformer`] (codes that refine one another), [`far`] (codes
+//! beside one another, and LlamaGen's single code) or [`gpt`] (one sequence of codes, as VQGAN's second
+//! stage has it). What they have in common stands here: the
 //! [`layout`] of the maps, the [`conditions`], a [`request`] and how it is drawn ([`sampling`]), and
 //! the [`loss`].
 
@@ -13,12 +14,14 @@ pub mod conditions;
 pub mod config;
 mod drawing;
 pub mod far;
+pub mod gpt;
 pub mod layout;
 pub mod loss;
 pub mod output;
 pub mod request;
 pub mod rq_transformer;
 pub mod sampling;
+mod walk;
 
 pub use any::AnyGenerator;
 pub use conditions::{Caption, Conditions, InvalidInput};

@@ -64,5 +64,5 @@ pub use rotary::Rotations;
 pub use rotary_transformer::{RotaryBlock, RotaryBlockConfig};
 pub use softmax::softmax;
 pub use spatial_attention::SpatialAttention;
-pub use transformer::{Transformer, TransformerCache, TransformerConfig};
+pub use transformer::{Transformer, TransformerBlock, TransformerCache, TransformerConfig};
 pub use unit_distance::unit_distance;

@@ -2,7 +2,8 @@
 //!
 //! `x ← x + drop(Attention(LN₁(x)))`, `x ← x + drop(MLP(LN₂(x)))`; no norm after the last block.
 //! Sequences `[batch, length, width]`. The names `blocks.{i}.ln1/ln2/attn/mlp` are those of published
-//! files.
+//! files. A [`Transformer`] is a stack; a model that keeps the blocks in a field of its own sends
+//! sequences [`through`] them.
 //!
 //! State: none; a [`TransformerCache`] of the caller holds what earlier steps computed.
 
@@ -34,10 +35,16 @@ pub struct TransformerConfig {
 impl TransformerConfig {
     /// Weights normal with the given deviation, biases zero, norms the identity.
     pub fn normal(self, deviation: f32, init: &mut Init) -> Transformer {
-        let blocks = (0..self.layers).map(|_| TransformerBlock::normal(self, deviation, init));
         Transformer {
-            blocks: blocks.collect(),
+            blocks: self.blocks(deviation, init),
         }
+    }
+
+    /// The blocks of [`normal`](Self::normal).
+    pub fn blocks(self, deviation: f32, init: &mut Init) -> Vec<TransformerBlock> {
+        (0..self.layers)
+            .map(|_| TransformerBlock::normal(self, deviation, init))
+            .collect()
     }
 
     /// How many parameters the stack has.
@@ -117,27 +124,54 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    /// A whole sequence `[batch, length, width]`; dropout where there is noise.
-    pub fn forward(&self, input: Tensor<3>, mut noise: Option<&mut Noise>) -> Tensor<3> {
-        self.blocks
-            .iter()
-            .fold(input, |x, block| block.forward(x, noise.as_deref_mut()))
+    /// [`through`] its blocks.
+    pub fn forward(&self, input: Tensor<3>, noise: Option<&mut Noise>) -> Tensor<3> {
+        through(&self.blocks, input, noise)
     }
 
-    /// The next positions `[batch, length, width]` of a sequence whose earlier ones are in `cache`.
+    /// [`through_cached`] its blocks.
     pub fn forward_cached(&self, input: Tensor<3>, cache: &mut TransformerCache) -> Tensor<3> {
-        let layers = self.blocks.iter().zip(&mut cache.layers);
-        layers.fold(input, |x, (block, cache)| block.forward_cached(x, cache))
+        through_cached(&self.blocks, input, cache)
     }
 
-    /// An empty cache for sequences of up to `capacity` positions.
+    /// An empty [`cache`] of its blocks.
     pub fn cache(&self, batch: usize, capacity: usize, device: &Device) -> TransformerCache {
-        let layers = self
-            .blocks
-            .iter()
-            .map(|block| block.attn.cache(batch, capacity, device));
-        TransformerCache::new(layers.collect())
+        cache(&self.blocks, batch, capacity, device)
     }
+}
+
+/// A whole sequence `[batch, length, width]` through the blocks; dropout where there is noise.
+pub fn through(
+    blocks: &[TransformerBlock],
+    input: Tensor<3>,
+    mut noise: Option<&mut Noise>,
+) -> Tensor<3> {
+    blocks
+        .iter()
+        .fold(input, |x, block| block.forward(x, noise.as_deref_mut()))
+}
+
+/// The next positions `[batch, length, width]` of a sequence whose earlier ones are in `cache`.
+pub fn through_cached(
+    blocks: &[TransformerBlock],
+    input: Tensor<3>,
+    cache: &mut TransformerCache,
+) -> Tensor<3> {
+    let layers = blocks.iter().zip(&mut cache.layers);
+    layers.fold(input, |x, (block, cache)| block.forward_cached(x, cache))
+}
+
+/// An empty cache of the blocks for sequences of up to `capacity` positions.
+pub fn cache(
+    blocks: &[TransformerBlock],
+    batch: usize,
+    capacity: usize,
+    device: &Device,
+) -> TransformerCache {
+    let layers = blocks
+        .iter()
+        .map(|block| block.attn.cache(batch, capacity, device));
+    TransformerCache::new(layers.collect())
 }
 
 /// The keys and values that the blocks of a stack have seen.

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize, Serializer};
 use smalti_models::generators::far::config::PUBLISHED_DROPOUT;
 use smalti_models::generators::far::{FarCondition, FarConfig, HeadConfig};
+use smalti_models::generators::gpt::{GptCondition, GptConfig};
 use smalti_models::generators::rq_transformer::RqTransformerConfig;
 use smalti_models::generators::rq_transformer::config::{
     CodeInput, Condition, GeluKind, Sharing, StackConfig,
@@ -49,6 +50,8 @@ pub enum GeneratorShape {
     RqTransformer(RqTransformerShape),
     /// `kind = "far"`: codes beside one another, or a single one.
     Far(FarShape),
+    /// `kind = "gpt"`: one sequence of codes.
+    Gpt(GptShape),
 }
 
 /// The shape of an RQ-Transformer.
@@ -95,6 +98,27 @@ pub struct FarShape {
     pub head: HeadConfig,
 }
 
+/// The shape of a GPT. It has the places and the vocabulary that the codes and the condition need.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GptShape {
+    /// Width of the transformer.
+    pub embed_dim: usize,
+    /// Blocks of the transformer.
+    pub layers: usize,
+    /// Attention heads of every block.
+    pub heads: usize,
+    /// What images are conditioned on.
+    pub condition: ConditionKind,
+    /// Probability that a code is shown as it is in training, rather than replaced by a random one.
+    pub keep: f64,
+    /// Probability of dropping an element of the input in training.
+    pub embedding_dropout: f64,
+    /// Probability of dropping an attention weight in training.
+    pub attention_dropout: f64,
+    /// Probability of dropping an element of what attention or perceptron add, in training.
+    pub residual_dropout: f64,
+}
+
 impl Serialize for GeneratorShape {
     /// An RQ-Transformer is written without its kind, as it was before there was another.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -102,10 +126,12 @@ impl Serialize for GeneratorShape {
         #[serde(tag = "kind", rename_all = "snake_case")]
         enum Named<'a> {
             Far(&'a FarShape),
+            Gpt(&'a GptShape),
         }
         match self {
             Self::RqTransformer(shape) => shape.serialize(serializer),
             Self::Far(shape) => Named::Far(shape).serialize(serializer),
+            Self::Gpt(shape) => Named::Gpt(shape).serialize(serializer),
         }
     }
 }
@@ -127,6 +153,7 @@ impl GeneratorShape {
         match self {
             Self::RqTransformer(shape) => shape.condition,
             Self::Far(shape) => shape.condition,
+            Self::Gpt(shape) => shape.condition,
         }
     }
 
@@ -136,14 +163,14 @@ impl GeneratorShape {
             Self::RqTransformer(shape) => {
                 matches!(shape.embedding, EmbeddingKind::Tokenizer { .. })
             }
-            Self::Far(_) => false,
+            Self::Far(_) | Self::Gpt(_) => false,
         }
     }
 
     /// Whether it learns images without their condition too, so that it can be guided.
     pub fn can_be_guided(&self) -> bool {
         match self {
-            Self::RqTransformer(_) => false,
+            Self::RqTransformer(_) | Self::Gpt(_) => false,
             Self::Far(shape) => {
                 shape.condition == ConditionKind::Class && shape.condition_dropout != Some(0.0)
             }
@@ -155,6 +182,7 @@ impl GeneratorShape {
         match self {
             Self::RqTransformer(shape) => GeneratorConfig::RqTransformer(shape.config(given)),
             Self::Far(shape) => GeneratorConfig::Far(shape.config(given)),
+            Self::Gpt(shape) => GeneratorConfig::Gpt(shape.config(given)),
         }
     }
 }
@@ -214,6 +242,34 @@ impl FarShape {
     }
 }
 
+impl GptShape {
+    fn config(&self, given: &Given) -> GptConfig {
+        let layout = &given.layout;
+        let condition = match self.condition {
+            ConditionKind::Unconditional => GptCondition::Unconditional { start_token: 0 },
+            ConditionKind::Class => GptCondition::Class {
+                classes: given.classes,
+            },
+        };
+        GptConfig {
+            height: layout.height,
+            width: layout.width,
+            depth: layout.depth(),
+            codebook_size: CodebookSize::of(&layout.codebook_sizes),
+            vocab_size: GptConfig::smallest_vocabulary(&layout.codebook_sizes, condition),
+            block_size: layout.codes(),
+            embed_dim: self.embed_dim,
+            layers: self.layers,
+            heads: self.heads,
+            condition,
+            keep: self.keep,
+            embedding_dropout: self.embedding_dropout,
+            attention_dropout: self.attention_dropout,
+            residual_dropout: self.residual_dropout,
+        }
+    }
+}
+
 /// The kinds, as files name them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -222,6 +278,7 @@ enum Kind {
     #[default]
     RqTransformer,
     Far,
+    Gpt,
 }
 
 /// What a file says, before it is known to be of one kind: every field of every kind once, rather than a
@@ -233,6 +290,7 @@ struct Fields {
     kind: Kind,
     embed_dim: usize,
     condition: ConditionKind,
+    #[serde(default)]
     head: HeadFields,
     embedding: Option<EmbeddingKind>,
     classifier: Option<Sharing>,
@@ -244,10 +302,12 @@ struct Fields {
     condition_dropout: Option<f64>,
     token_dropout: Option<f64>,
     residual_dropout: Option<f64>,
+    keep: Option<f64>,
+    attention_dropout: Option<f64>,
 }
 
-/// The head of either kind.
-#[derive(Deserialize)]
+/// The head of either kind that has one.
+#[derive(Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HeadFields {
     kind: Option<HeadKind>,
@@ -273,6 +333,7 @@ impl TryFrom<Fields> for GeneratorShape {
         match fields.kind {
             Kind::RqTransformer => fields.rq_transformer().map(Self::RqTransformer),
             Kind::Far => fields.far().map(Self::Far),
+            Kind::Gpt => fields.gpt().map(Self::Gpt),
         }
     }
 }
@@ -299,6 +360,8 @@ impl Fields {
             ("condition_dropout", self.condition_dropout.is_some()),
             ("token_dropout", self.token_dropout.is_some()),
             ("residual_dropout", self.residual_dropout.is_some()),
+            ("keep", self.keep.is_some()),
+            ("attention_dropout", self.attention_dropout.is_some()),
             ("head.kind", self.head.kind.is_some()),
         ];
         refuse("rq_transformer", foreign)?;
@@ -331,6 +394,8 @@ impl Fields {
             ("classifier", self.classifier.is_some()),
             ("body", self.body.is_some()),
             ("embedding_dropout", self.embedding_dropout.is_some()),
+            ("keep", self.keep.is_some()),
+            ("attention_dropout", self.attention_dropout.is_some()),
             ("head.heads", self.head.heads.is_some()),
             (
                 "head.attention_dropout",
@@ -370,6 +435,29 @@ impl Fields {
             head,
         })
     }
+
+    fn gpt(self) -> Result<GptShape, String> {
+        let foreign = [
+            ("embedding", self.embedding.is_some()),
+            ("classifier", self.classifier.is_some()),
+            ("body", self.body.is_some()),
+            ("head", self.head != HeadFields::default()),
+            ("hidden", self.hidden.is_some()),
+            ("condition_dropout", self.condition_dropout.is_some()),
+            ("token_dropout", self.token_dropout.is_some()),
+        ];
+        refuse("gpt", foreign)?;
+        Ok(GptShape {
+            embed_dim: self.embed_dim,
+            layers: needed(self.layers, "layers")?,
+            heads: needed(self.heads, "heads")?,
+            condition: self.condition,
+            keep: self.keep.unwrap_or(1.0),
+            embedding_dropout: self.embedding_dropout.unwrap_or(0.0),
+            attention_dropout: self.attention_dropout.unwrap_or(0.0),
+            residual_dropout: self.residual_dropout.unwrap_or(0.0),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -382,6 +470,9 @@ mod tests {
     const FAR: &str = "
         kind = 'far'\nembed_dim = 32\ncondition = 'class'\nlayers = 2\nheads = 2
         head = { kind = 'autoregressive', layers = 1 }";
+
+    const GPT: &str = "
+        kind = 'gpt'\nembed_dim = 32\ncondition = 'class'\nlayers = 2\nheads = 2";
 
     fn parse(text: &str) -> Result<GeneratorShape, String> {
         toml::from_str(text).map_err(|error: toml::de::Error| error.to_string())
@@ -437,6 +528,36 @@ mod tests {
     }
 
     #[test]
+    fn a_gpt_has_the_places_and_the_vocabulary_it_needs() {
+        let shape = parse(GPT).unwrap();
+        let given = |classes| Given {
+            layout: CodeLayout {
+                height: 4,
+                width: 5,
+                codebook_sizes: vec![16, 8],
+            },
+            code_dim: 3,
+            classes,
+        };
+        let GeneratorConfig::Gpt(config) = shape.config(&given(7)) else {
+            panic!("{shape:?}")
+        };
+        assert_eq!(config.validate(), Ok(()));
+        assert_eq!((config.vocab_size, config.block_size), (16, 40));
+        assert_eq!((config.keep, config.residual_dropout), (1.0, 0.0));
+        let GeneratorConfig::Gpt(config) = shape.config(&given(30)) else {
+            panic!("{shape:?}")
+        };
+        assert_eq!(config.vocab_size, 30);
+        let corrupting = parse(&format!("{GPT}\nkeep = 0.9\nattention_dropout = 0.1")).unwrap();
+        for shape in [shape, corrupting] {
+            assert!(!shape.can_be_guided() && !shape.needs_tables());
+            let written = toml::to_string(&shape).unwrap();
+            assert_eq!(parse(&written), Ok(shape), "{written}");
+        }
+    }
+
+    #[test]
     fn fields_of_the_other_kind_are_refused() {
         let cases = [
             (
@@ -457,6 +578,23 @@ mod tests {
                 "`head.layers` is only of",
             ),
             (FAR.replace("heads = 2", ""), "missing field `heads`"),
+            (
+                FAR.replace("head = { kind = 'autoregressive', layers = 1 }", ""),
+                "missing field `head.kind`",
+            ),
+            (
+                format!("{FAR}\nkeep = 0.5"),
+                "`keep` is no field of kind = \"far\"",
+            ),
+            (
+                format!("{GPT}\nhead = {{ layers = 2 }}"),
+                "`head` is no field of kind = \"gpt\"",
+            ),
+            (
+                format!("{GPT}\nhidden = 2"),
+                "`hidden` is no field of kind = \"gpt\"",
+            ),
+            (GPT.replace("layers = 2", ""), "missing field `layers`"),
             (
                 RQ.replace("body = { layers = 2, heads = 2 }", ""),
                 "missing field `body`",

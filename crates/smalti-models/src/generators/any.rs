@@ -9,6 +9,7 @@ use smalti_quantize::Codes;
 
 use super::config::GeneratorConfig;
 use super::far::Far;
+use super::gpt::Gpt;
 use super::output::{GeneratorInput, GeneratorOutput};
 use super::request::{GenerateError, GenerationRequest, Progress};
 use super::rq_transformer::RqTransformer;
@@ -24,6 +25,8 @@ pub enum AnyGenerator {
     RqTransformer(RqTransformer),
     /// Codes beside one another, or a single one.
     Far(Far),
+    /// One sequence of codes.
+    Gpt(Gpt),
 }
 
 impl AnyGenerator {
@@ -32,6 +35,7 @@ impl AnyGenerator {
         match self {
             Self::RqTransformer(model) => GeneratorConfig::RqTransformer(model.config().clone()),
             Self::Far(model) => GeneratorConfig::Far(model.config().clone()),
+            Self::Gpt(model) => GeneratorConfig::Gpt(model.config().clone()),
         }
     }
 
@@ -40,6 +44,7 @@ impl AnyGenerator {
         match self {
             Self::RqTransformer(model) => model.device(),
             Self::Far(model) => model.device(),
+            Self::Gpt(model) => model.device(),
         }
     }
 
@@ -51,6 +56,7 @@ impl AnyGenerator {
         match self {
             Self::RqTransformer(model) => model.forward(input, noise),
             Self::Far(model) => model.forward(input, noise),
+            Self::Gpt(model) => model.forward(input, noise),
         }
     }
 
@@ -68,6 +74,7 @@ impl AnyGenerator {
         match self {
             Self::RqTransformer(model) => model.generate(request, watch),
             Self::Far(model) => model.generate(request, watch),
+            Self::Gpt(model) => model.generate(request, watch),
         }
     }
 }
@@ -81,6 +88,12 @@ impl From<RqTransformer> for AnyGenerator {
 impl From<Far> for AnyGenerator {
     fn from(model: Far) -> Self {
         Self::Far(model)
+    }
+}
+
+impl From<Gpt> for AnyGenerator {
+    fn from(model: Gpt) -> Self {
+        Self::Gpt(model)
     }
 }
 

@@ -7,6 +7,7 @@ use smalti_nn::Init;
 use super::any::AnyGenerator;
 use super::conditions::Wanted;
 use super::far::FarConfig;
+use super::gpt::GptConfig;
 use super::layout::CodeLayout;
 use super::request::Capability;
 use super::rq_transformer::{CodeEmbedding, RqTransformerConfig};
@@ -23,6 +24,8 @@ pub enum GeneratorConfig {
     RqTransformer(RqTransformerConfig),
     /// `kind = "far"`
     Far(FarConfig),
+    /// `kind = "gpt"`
+    Gpt(GptConfig),
 }
 
 impl Serialize for GeneratorConfig {
@@ -33,10 +36,12 @@ impl Serialize for GeneratorConfig {
         #[serde(tag = "kind", rename_all = "snake_case")]
         enum Named<'a> {
             Far(&'a FarConfig),
+            Gpt(&'a GptConfig),
         }
         match self {
             Self::RqTransformer(config) => config.serialize(serializer),
             Self::Far(config) => Named::Far(config).serialize(serializer),
+            Self::Gpt(config) => Named::Gpt(config).serialize(serializer),
         }
     }
 }
@@ -50,8 +55,9 @@ impl<'de> Deserialize<'de> for GeneratorConfig {
         match kind {
             Some("rq_transformer") => serde_json::from_value(fields).map(Self::RqTransformer),
             Some("far") => serde_json::from_value(fields).map(Self::Far),
+            Some("gpt") => serde_json::from_value(fields).map(Self::Gpt),
             _ => {
-                let problem = "kind: expected \"rq_transformer\" or \"far\"";
+                let problem = "kind: expected \"rq_transformer\", \"far\" or \"gpt\"";
                 return Err(D::Error::custom(problem));
             }
         }
@@ -79,6 +85,7 @@ impl GeneratorConfig {
         match self {
             Self::RqTransformer(config) => config.capability(),
             Self::Far(config) => config.capability(),
+            Self::Gpt(config) => config.capability(),
         }
     }
 
@@ -87,6 +94,7 @@ impl GeneratorConfig {
         match self {
             Self::RqTransformer(_) => "RQ-Transformer",
             Self::Far(config) => config.name(),
+            Self::Gpt(_) => "GPT",
         }
     }
 
@@ -95,6 +103,7 @@ impl GeneratorConfig {
         match self {
             Self::RqTransformer(config) => config.parameter_count(),
             Self::Far(config) => config.parameter_count(),
+            Self::Gpt(config) => config.parameter_count(),
         }
     }
 
@@ -113,6 +122,7 @@ impl GeneratorConfig {
                 config.build(codes, init).map(AnyGenerator::RqTransformer)
             }
             Self::Far(config) => config.build(init).map(AnyGenerator::Far),
+            Self::Gpt(config) => config.build(init).map(AnyGenerator::Gpt),
         }
     }
 }
@@ -121,7 +131,7 @@ impl GeneratorConfig {
 mod tests {
     use super::*;
     use crate::generators::far::presets::Preset;
-    use crate::generators::rq_transformer;
+    use crate::generators::{gpt, rq_transformer};
 
     #[test]
     fn an_rq_transformer_is_written_as_before_there_was_another() {
@@ -150,8 +160,14 @@ mod tests {
             let error = serde_json::from_str::<GeneratorConfig>(&text).unwrap_err();
             error.to_string()
         };
-        assert!(refused(text.replace("far", "fra")).contains("expected \"rq_transformer\" or"));
+        assert!(
+            refused(text.replace("far", "fra")).contains("expected \"rq_transformer\", \"far\"")
+        );
         assert!(refused(text.replace("\"heads\"", "\"haeds\"")).contains("unknown field `haeds`"));
         assert!(far.can_be_guided() && far.layout().depth() == 2);
+        let gpt = GeneratorConfig::Gpt(gpt::Preset::ImageNet.config());
+        let text = serde_json::to_string(&gpt).unwrap();
+        assert_eq!(serde_json::from_str::<GeneratorConfig>(&text).unwrap(), gpt);
+        assert!(!gpt.can_be_guided() && gpt.wanted() == Wanted::Classes(1000));
     }
 }

@@ -22,7 +22,8 @@ const SOFT_EPSILON: f64 = 1e-7;
 pub enum CodeTargets {
     /// The codes themselves.
     Hard(Codes),
-    /// Distributions over the codes, `[batch, positions, depth, vocab]`.
+    /// Distributions over the codes, `[batch, positions, depth, codes]`; logits beyond the codes are of
+    /// what never comes.
     Soft(Tensor<4>),
 }
 
@@ -75,6 +76,7 @@ impl GeneratorOutput {
                 cross_entropy(logits, Targets::Ids(ids), 0.0)
             }
             CodeTargets::Soft(weights) => {
+                let weights = with_zeros(weights, vocab);
                 assert_eq!(
                     weights.dims(),
                     [batch, positions, depth, vocab],
@@ -97,6 +99,18 @@ impl GeneratorOutput {
             codes: per_depth.clone().mean(),
             per_depth,
             text,
+        }
+    }
+}
+
+/// Distributions with nothing on what lies between their codes and the end of the vocabulary.
+fn with_zeros(weights: Tensor<4>, vocab: usize) -> Tensor<4> {
+    let [batch, positions, depth, codes] = weights.dims();
+    match vocab.saturating_sub(codes) {
+        0 => weights,
+        missing => {
+            let zeros = Tensor::zeros([batch, positions, depth, missing], &weights.device());
+            Tensor::cat(vec![weights, zeros], 3)
         }
     }
 }
@@ -146,6 +160,17 @@ mod tests {
         assert!(close);
         assert!(hard.codes.all_close(soft.codes, Some(1e-5), Some(1e-6)));
         assert!(hard.text.is_some());
+    }
+
+    #[test]
+    fn what_is_no_code_has_a_target_of_nothing() {
+        let ids = codes().tensor().reshape([2, 3, 6]).swap_dims(1, 2);
+        let nine = ids.remainder_scalar(9);
+        let of = |codes| {
+            let targets = CodeTargets::Soft(nine.clone().one_hot::<4>(codes).float());
+            output().losses(targets).per_depth
+        };
+        assert!(of(9).all_close(of(12), None, None));
     }
 
     #[test]

@@ -10,4 +10,5 @@ mod lpips;
 mod r1;
 mod rq_vae;
 mod support;
+mod taming_gpt;
 mod vision_transformer;

@@ -4,6 +4,7 @@ mod adversary;
 mod any_tokenizer;
 mod failure;
 mod far;
+mod gpt;
 mod learning;
 mod recipes;
 mod resume;

@@ -5,8 +5,8 @@ use std::path::Path;
 use burn::tensor::Device;
 use smalti_train::{RunConfig, RunOutcome, TrainError, journal, train};
 
-use crate::far;
 use crate::support::{StopAfter, files, generator, run, tokenizer};
+use crate::{far, gpt};
 
 /// What could get lost between two halves of a run is on: summed gradients, averaged weights, dropout,
 /// random preprocessing, journal lines and checkpoints that do not fall on the same steps.
@@ -42,9 +42,8 @@ const GENERATOR: [&str; 10] = [
     "model.body.residual_dropout=0.1",
 ];
 
-/// Of these hidden classes, dropout and the choice of a view are random besides.
-const FAR: [&str; 7] = [
-    far::MODEL,
+/// Of a single transformer: hidden classes, dropout and the choice of a view are random besides.
+const SINGLE: [&str; 6] = [
     "training.steps=9",
     "training.batch_size=3",
     "training.accumulate=2",
@@ -221,12 +220,17 @@ fn an_interrupted_far_run_equals_an_uninterrupted_one() {
     let folder = tempfile::tempdir().unwrap();
     let stage_one = folder.path().join("tokenizer");
     far::train_tokenizer(&stage_one);
-    let config = generator(&stage_one, &FAR);
-    let (whole, pieces) = (folder.path().join("whole"), folder.path().join("pieces"));
-    run(&config, &whole).unwrap();
-    run_in_pieces(&config, &pieces, 5);
-    for run in [&whole, &pieces] {
-        std::fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    // Of a GPT, random codes among those shown.
+    for model in [far::MODEL, gpt::MODEL] {
+        let settings: Vec<&str> = std::iter::once(model).chain(SINGLE).collect();
+        let config = generator(&stage_one, &settings);
+        let folder = tempfile::tempdir().unwrap();
+        let (whole, pieces) = (folder.path().join("whole"), folder.path().join("pieces"));
+        run(&config, &whole).unwrap();
+        run_in_pieces(&config, &pieces, 5);
+        for run in [&whole, &pieces] {
+            std::fs::remove_dir_all(run.join("checkpoints")).unwrap();
+        }
+        assert_same_files(&whole, &pieces);
     }
-    assert_same_files(&whole, &pieces);
 }

@@ -21,9 +21,10 @@ use smalti_quantize::Codes;
 
 use super::config::HeadConfig;
 use super::model::Far;
-use crate::generators::drawing::{Batch, Draws, Maps, Rows, write_maps};
+use crate::generators::drawing::{Draws, Maps, Rows, write_maps};
 use crate::generators::request::{GenerateError, GenerationRequest, Progress};
 use crate::generators::sampling::Guidance;
+use crate::generators::walk::{Walk, walk};
 
 impl Far {
     /// Samples codes, one map for each condition.
@@ -42,7 +43,10 @@ impl Far {
         request.check(&self.config().capability())?;
         let (model, layout) = (self.valid(), self.config().layout());
         write_maps(request, &layout, &model.device(), watch, |batch| {
-            Writer::new(&model, request, batch.samples.clone()).write(batch)
+            walk(
+                &mut Writer::new(&model, request, batch.samples.clone()),
+                batch,
+            )
         })
     }
 }
@@ -94,88 +98,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Fills the maps of the batch.
-    fn write(&mut self, batch: Batch) -> Result<(), GenerateError> {
-        let Batch {
-            mut maps,
-            start,
-            tick,
-            ..
-        } = batch;
-        let mut context = self.read_prefix(&maps, start);
-        for position in start..maps.positions {
-            let written = self.write_position(context.clone(), &mut maps, position)?;
-            tick()?;
-            if position + 1 < maps.positions {
-                context = self.read(written);
-            }
-        }
-        Ok(())
-    }
-
-    /// Feeds start and given codes to the body: the context of position `start`, `[rows, 1, width]`.
-    fn read_prefix(&mut self, maps: &Maps, start: usize) -> Tensor<3> {
-        let prefix = self.start.clone();
-        let given = (start > 0).then(|| self.given(maps, 0..start));
-        let input = match given {
-            Some(given) => Tensor::cat(vec![prefix, given], 1),
-            None => prefix,
-        };
-        if !self.rows.by_steps {
-            return self.read(input);
-        }
-        let steps = (0..input.dims()[1]).map(|i| self.read(input.clone().narrow(1, i, 1)));
-        steps.last().expect("a start has at least one row")
-    }
-
-    /// The body's output at the last of the next positions, `[rows, 1, width]`.
-    fn read(&mut self, input: Tensor<3>) -> Tensor<3> {
-        let [_, length, _] = input.dims();
-        let layers = &self.model.layers;
-        through_cached(layers, input, &self.rotations, &mut self.body).narrow(1, length - 1, 1)
-    }
-
-    /// The body's input for codes that are given, `[rows, positions, width]`.
-    fn given(&self, maps: &Maps, places: Range<usize>) -> Tensor<3> {
-        let shape = [self.rows.count, places.len(), maps.depth];
-        let ids = maps.given(self.rows.samples(), places);
-        let codes = id_tensor(&ids, shape, &self.device).repeat_dim(0, self.halves());
-        let vectors = self.model.code_vectors(codes);
-        self.model.aggregate(vectors)
-    }
-
     fn halves(&self) -> usize {
         self.start.dims()[0] / self.rows.count
-    }
-
-    /// Draws the codes of one position: the body's next input, `[rows, 1, width]`.
-    fn write_position(
-        &mut self,
-        context: Tensor<3>,
-        maps: &mut Maps,
-        position: usize,
-    ) -> Result<Tensor<3>, GenerateError> {
-        let model = self.model;
-        self.head.clear();
-        let mut input = context.clone();
-        let mut vectors = Vec::with_capacity(maps.depth);
-        for depth in 0..maps.depth {
-            let hidden = match model.config.head {
-                HeadConfig::Autoregressive { .. } => {
-                    through_cached(&model.ar_head, input, &self.head_rotations, &mut self.head)
-                }
-                HeadConfig::Linear {} | HeadConfig::Mlp {} => context.clone(),
-            };
-            let logits = model.logits_at(depth, hidden.squeeze_dim::<2>(1));
-            let logits = self.guided(logits, position);
-            let drawn = self.draws.draw(logits, depth, position)?;
-            maps.set(depth, position, &drawn);
-            let ids = self.rows.spread(&drawn).repeat(self.halves());
-            let ids = id_tensor(&ids, [ids.len(), 1], &self.device);
-            input = model.tok_embeddings[depth].forward(ids);
-            vectors.push(input.clone());
-        }
-        Ok(model.aggregate(vectors))
     }
 
     /// One half's logits: those with the condition, led away from those without.
@@ -195,6 +119,56 @@ impl<'a> Writer<'a> {
     }
 }
 
+impl Walk for Writer<'_> {
+    fn rows(&self) -> Rows {
+        self.rows
+    }
+
+    fn start(&self) -> Tensor<3> {
+        self.start.clone()
+    }
+
+    fn given(&self, maps: &Maps, places: Range<usize>) -> Tensor<3> {
+        let shape = [self.rows.count, places.len(), maps.depth];
+        let ids = maps.given(self.rows.samples(), places);
+        let codes = id_tensor(&ids, shape, &self.device).repeat_dim(0, self.halves());
+        self.model.aggregate(self.model.code_vectors(codes))
+    }
+
+    fn read(&mut self, input: Tensor<3>) -> Tensor<3> {
+        let [_, length, _] = input.dims();
+        let layers = &self.model.layers;
+        through_cached(layers, input, &self.rotations, &mut self.body).narrow(1, length - 1, 1)
+    }
+
+    fn write(
+        &mut self,
+        context: Tensor<3>,
+        maps: &mut Maps,
+        position: usize,
+    ) -> Result<(), GenerateError> {
+        let model = self.model;
+        self.head.clear();
+        let mut input = context.clone();
+        for depth in 0..maps.depth {
+            let hidden = match model.config.head {
+                HeadConfig::Autoregressive { .. } => {
+                    through_cached(&model.ar_head, input, &self.head_rotations, &mut self.head)
+                }
+                HeadConfig::Linear {} | HeadConfig::Mlp {} => context.clone(),
+            };
+            let logits = model.logits_at(depth, hidden.squeeze_dim::<2>(1));
+            let logits = self.guided(logits, position);
+            let drawn = self.draws.draw(logits, depth, position)?;
+            maps.set(depth, position, &drawn);
+            let ids = self.rows.spread(&drawn).repeat(self.halves());
+            let ids = id_tensor(&ids, [ids.len(), 1], &self.device);
+            input = model.tok_embeddings[depth].forward(ids);
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,8 +177,10 @@ mod tests {
     use crate::generators::far::testing::{all_kinds, conditions, random, random_codes, tiny};
     use crate::generators::request::Prefix;
     use crate::generators::sampling::SamplingConfig;
+    use crate::generators::walk::read_before;
     use smalti_nn::linear::FEW_ROWS;
     use smalti_nn::nearest::id_values;
+    use smalti_nn::state::host_values;
 
     fn go_on(_: Progress) -> ControlFlow<()> {
         ControlFlow::Continue(())
@@ -325,6 +301,35 @@ mod tests {
                 assert_eq!(generate(&tracked, &request), whole);
                 request.seed += 1;
                 assert_ne!(generate(&model, &request), whole);
+            }
+        }
+    }
+
+    /// The vectors of what was given, too: with few samples they are made with few rows.
+    #[test]
+    fn batches_do_not_change_a_bit_of_the_contexts() {
+        let config = tiny(2);
+        let model = random(&config, &Device::flex(), 3);
+        for samples in [FEW_ROWS, 40] {
+            let request = request(&config, samples);
+            let mut codes = random_codes(&config, samples, 4).values();
+            let map = config.layout().codes();
+            let mut contexts = |batch: Range<usize>| {
+                let maps = Maps {
+                    codes: &mut codes[batch.start * map..batch.end * map],
+                    depth: 2,
+                    positions: 6,
+                };
+                let mut writer = Writer::new(&model, &request, batch.clone());
+                let contexts = read_before(&mut writer, &maps, 5);
+                let values = host_values(contexts.narrow(0, 0, batch.len()));
+                values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            let whole = contexts(0..samples);
+            let width = whole.len() / samples;
+            for batch in [0..1, 3..8, 2..samples] {
+                let expected = &whole[batch.start * width..batch.end * width];
+                assert_eq!(contexts(batch), expected, "{samples} samples");
             }
         }
     }

@@ -21,11 +21,6 @@ impl RqTransformer {
     /// The body's input for codes `[batch, positions, depth]` whose first position is `start`.
     pub(super) fn body_input(&self, codes: Tensor<3, Int>, start: usize) -> Tensor<3> {
         let sum = self.code_vectors(codes).sum_dim(2).squeeze_dim::<3>(2);
-        self.body_input_of_sum(sum, start)
-    }
-
-    /// The body's input for sums over depth of code vectors, `[batch, positions, code width]`.
-    pub(super) fn body_input_of_sum(&self, sum: Tensor<3>, start: usize) -> Tensor<3> {
         let [_, positions, _] = sum.dims();
         let projected = match &self.input_mlp {
             Some(mlp) => {

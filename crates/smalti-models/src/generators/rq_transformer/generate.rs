@@ -2,11 +2,10 @@
 //!
 //! Positions in raster order, depths within a position. Keys and values of earlier positions stay in a
 //! cache that is allocated once for a batch (`[batch, heads, condition length + positions, head width]` for
-//! each block of the body); the head's cache holds one position and is cleared for the next. The sum of
-//! the code vectors of the position is carried along, so each code is looked up once and `head_mlp` and
-//! `input_mlp` see one row for each sample and step. Logits of one depth come to the host as one slice,
-//! where codes are drawn (see [`sampling`](crate::generators::sampling)). How batches keep from changing
-//! what is drawn stands in `generators/drawing.rs`.
+//! each block of the body); the head's cache holds one position and is cleared for the next. Where the
+//! head sees sums of code vectors, the sum is carried along. Logits of one depth come to the host as one
+//! slice, where codes are drawn (see [`sampling`](crate::generators::sampling)). How batches keep from
+//! changing what is drawn stands in `generators/drawing.rs`.
 
 use std::ops::{ControlFlow, Range};
 
@@ -17,8 +16,9 @@ use smalti_nn::nearest::id_tensor;
 use smalti_quantize::Codes;
 
 use super::model::RqTransformer;
-use crate::generators::drawing::{Batch, Draws, Maps, Rows, write_maps};
+use crate::generators::drawing::{Draws, Maps, Rows, write_maps};
 use crate::generators::request::{GenerateError, GenerationRequest, Progress};
+use crate::generators::walk::{Walk, walk};
 
 impl RqTransformer {
     /// Samples codes, one map for each condition.
@@ -35,7 +35,10 @@ impl RqTransformer {
         request.check(&self.config().capability())?;
         let (model, layout) = (self.valid(), self.config().layout());
         write_maps(request, &layout, &model.device(), watch, |batch| {
-            Writer::new(&model, request, batch.samples.clone()).write(batch)
+            walk(
+                &mut Writer::new(&model, request, batch.samples.clone()),
+                batch,
+            )
         })
     }
 }
@@ -72,73 +75,37 @@ impl<'a> Writer<'a> {
             device,
         }
     }
+}
 
-    /// Fills the maps of the batch.
-    fn write(&mut self, batch: Batch) -> Result<(), GenerateError> {
-        let Batch {
-            mut maps,
-            start,
-            tick,
-            ..
-        } = batch;
-        let mut context = self.read_prefix(&maps, start);
-        for position in start..maps.positions {
-            let sum = self.write_position(context.clone(), &mut maps, position)?;
-            tick()?;
-            if position + 1 < maps.positions {
-                let input = self.model.body_input_of_sum(sum.unsqueeze_dim(1), position);
-                context = self
-                    .model
-                    .body_transformer
-                    .forward_cached(input, &mut self.body);
-            }
-        }
-        Ok(())
+impl Walk for Writer<'_> {
+    fn rows(&self) -> Rows {
+        self.rows
     }
 
-    /// Feeds condition and given codes to the body: the context of position `start`, `[rows, 1, width]`.
-    fn read_prefix(&mut self, maps: &Maps, start: usize) -> Tensor<3> {
-        let model = self.model;
-        let condition = model.condition_input(self.condition.clone());
-        let length = model.config().condition.length();
-        let read = |input: Tensor<3>, body: &mut TransformerCache| {
-            let length = input.dims()[1];
-            model
-                .body_transformer
-                .forward_cached(input, body)
-                .narrow(1, length - 1, 1)
-        };
-        if self.rows.by_steps {
-            let condition = (0..length).map(|i| condition.clone().narrow(1, i, 1));
-            let given = (0..start).map(|t| model.body_input(self.given(maps, t..t + 1), t));
-            let inputs: Vec<_> = condition.chain(given).collect();
-            let contexts = inputs.into_iter().map(|input| read(input, &mut self.body));
-            return contexts.last().expect("a condition has at least one id");
-        }
-        let input = match start {
-            0 => condition,
-            _ => Tensor::cat(
-                vec![condition, model.body_input(self.given(maps, 0..start), 0)],
-                1,
-            ),
-        };
-        read(input, &mut self.body)
+    fn start(&self) -> Tensor<3> {
+        self.model.condition_input(self.condition.clone())
     }
 
-    /// The codes of some positions, `[rows, positions, depth]`.
-    fn given(&self, maps: &Maps, places: Range<usize>) -> Tensor<3, Int> {
+    fn given(&self, maps: &Maps, places: Range<usize>) -> Tensor<3> {
         let shape = [self.rows.count, places.len(), maps.depth];
-        let ids = maps.given(self.rows.samples(), places);
-        id_tensor(&ids, shape, &self.device)
+        let ids = maps.given(self.rows.samples(), places.clone());
+        let codes = id_tensor(&ids, shape, &self.device);
+        self.model.body_input(codes, places.start)
     }
 
-    /// Draws the codes of one position; the sum of their vectors, `[rows, code width]`.
-    fn write_position(
+    fn read(&mut self, input: Tensor<3>) -> Tensor<3> {
+        let [_, length, _] = input.dims();
+        let body = &self.model.body_transformer;
+        body.forward_cached(input, &mut self.body)
+            .narrow(1, length - 1, 1)
+    }
+
+    fn write(
         &mut self,
         context: Tensor<3>,
         maps: &mut Maps,
         position: usize,
-    ) -> Result<Tensor<2>, GenerateError> {
+    ) -> Result<(), GenerateError> {
         let model = self.model;
         self.head.clear();
         let mut input = context;
@@ -154,24 +121,21 @@ impl<'a> Writer<'a> {
             let drawn = self.draws.draw(logits, depth, position)?;
             maps.set(depth, position, &drawn);
             let ids = id_tensor(&self.rows.spread(&drawn), [self.rows.count], &self.device);
-            let vectors = model.code_vectors_at(depth, ids);
-            let total = match sum.take() {
-                Some(before) => before + vectors.clone(),
-                None => vectors.clone(),
-            };
-            let seen = if model.sums_depths() {
-                total.clone()
-            } else {
-                vectors
-            };
+            let mut seen = model.code_vectors_at(depth, ids);
+            if model.sums_depths() {
+                seen = match sum.take() {
+                    Some(before) => before + seen,
+                    None => seen,
+                };
+                sum = Some(seen.clone());
+            }
             input = model
                 .head_mlp
                 .as_ref()
                 .map_or(seen.clone(), |mlp| mlp.forward(seen))
                 .unsqueeze_dim(1);
-            sum = Some(total);
         }
-        Ok(sum.expect("a validated model has at least one depth"))
+        Ok(())
     }
 }
 
@@ -184,6 +148,7 @@ mod tests {
     use crate::generators::rq_transformer::config::{Condition, RqTransformerConfig};
     use crate::generators::rq_transformer::testing::{build, random_codes, tiny, tiny_uneven};
     use crate::generators::sampling::SamplingConfig;
+    use crate::generators::walk::read_before;
     use smalti_nn::linear::FEW_ROWS;
     use smalti_nn::nearest::id_values;
     use smalti_nn::state::host_values;
@@ -274,7 +239,8 @@ mod tests {
                     depth: config.depth,
                     positions: config.positions(),
                 };
-                let contexts = Writer::new(&model, &request, batch.clone()).read_prefix(&maps, 4);
+                let mut writer = Writer::new(&model, &request, batch.clone());
+                let contexts = read_before(&mut writer, &maps, 4);
                 host_values(contexts.narrow(0, 0, batch.len()))
             };
             let whole = contexts(0..samples);

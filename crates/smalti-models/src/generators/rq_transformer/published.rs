@@ -357,29 +357,36 @@ impl Sampling {
     }
 }
 
-/// Reads `config.yaml` and `model.pt` of a folder.
+/// Reads a `config.yaml`.
+///
+/// # Errors
+/// When it cannot be read, is not that of an RQ-Transformer, or asks for what is not supported.
+pub fn read_config(path: &Path) -> Result<PublishedConfig, PublishedError> {
+    let yaml = std::fs::read_to_string(path).map_err(|source| PublishedError::Read {
+        path: path.into(),
+        source,
+    })?;
+    PublishedConfig::parse(&yaml)
+}
+
+/// Reads the weights of a model of this configuration.
 ///
 /// `codes` are the codebooks of the tokenizer in the same archive, without their padding row.
 ///
 /// # Errors
-/// When a file cannot be read, is not supported, or the parameters do not fit.
+/// When the file cannot be read, or the parameters do not fit.
 pub fn load(
-    folder: &Path,
+    config: &RqTransformerConfig,
+    weights: &Path,
     codes: Option<CodeEmbedding>,
     device: &Device,
-) -> Result<(RqTransformer, PublishedConfig), PublishedError> {
-    let path = folder.join("config.yaml");
-    let yaml = std::fs::read_to_string(&path).map_err(|source| PublishedError::Read {
-        path: path.clone(),
-        source,
-    })?;
-    let config = PublishedConfig::parse(&yaml)?;
-    let mut model = config.model.build(codes, &mut Init::new(device, 0))?;
+) -> Result<RqTransformer, PublishedError> {
+    let mut model = config.build(codes, &mut Init::new(device, 0))?;
     // The codebooks are not in the file; loading is strict about all the rest.
     let codes = model.code_embedding.take();
-    let mut model = Weights::read_pytorch(&folder.join("model.pt"))?.load_into(model)?;
+    let mut model = Weights::read_pytorch(weights)?.load_into(model)?;
     model.code_embedding = codes;
-    Ok((model, config))
+    Ok(model)
 }
 
 #[cfg(test)]
