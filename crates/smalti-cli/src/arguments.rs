@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::device::DeviceChoice;
 
+mod import;
 mod vae;
 
+pub(crate) use import::{ImportOptions, Kind};
 pub(crate) use vae::{ConvertOptions, DivergenceOptions, SampleOptions};
 
 const EXAMPLES: &str = "\
@@ -301,63 +303,6 @@ fn interval(text: &str) -> Result<[usize; 2], String> {
         .split_once("..")
         .and_then(|(start, end)| Some([start.trim().parse().ok()?, end.trim().parse().ok()?]));
     parsed.ok_or_else(|| "expected two positions, for example 0..128".into())
-}
-
-/// Whose layout a published checkpoint has.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Layout {
-    /// RQ-VAE: model.pt beside config.yaml
-    RqVae,
-    /// Gaussian Quant, of either network: a .ckpt file beside a yaml
-    GaussianQuant,
-    /// BSQ-ViT: a .pt file beside a yaml
-    BsqVit,
-    /// LlamaGen's tokenizers: one file
-    Llamagen,
-    /// FQGAN's tokenizers, of two or three branches: one file
-    Fqgan,
-}
-
-impl From<Layout> for smalti::PublishedLayout {
-    fn from(layout: Layout) -> Self {
-        match layout {
-            Layout::RqVae => Self::RqVae,
-            Layout::GaussianQuant => Self::GaussianQuant,
-            Layout::BsqVit => Self::BsqVit,
-            Layout::Llamagen => Self::LlamaGen,
-            Layout::Fqgan => Self::Fqgan,
-        }
-    }
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  smalti import --layout llamagen vq_ds16_c2i.pt -o models/llamagen-f16
-  smalti import --layout rq-vae imagenet/model.pt -o models/rq-vae
-  smalti import --layout gaussian-quant gq.ckpt --config sd3unet_gq.yaml -o models/gq
-
-PyTorch files are parsed, never executed. What only training needs (discriminators, optimisers,
-prediction heads) is left out.")]
-pub(crate) struct ImportOptions {
-    /// The published weights: a .pt, .pth, .ckpt or .safetensors file
-    pub(crate) weights: PathBuf,
-
-    /// Whose layout they have
-    #[arg(long, value_enum)]
-    pub(crate) layout: Layout,
-
-    /// Folder for the model
-    #[arg(long, short)]
-    pub(crate) out: PathBuf,
-
-    /// The published configuration [default: config.yaml beside the weights, where the layout has one]
-    #[arg(long, value_name = "YAML")]
-    pub(crate) config: Option<PathBuf>,
-
-    /// The licence of the weights, to be written down [default: the authors', where it is known]
-    #[arg(long)]
-    pub(crate) license: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! What to do about an error, and the exit code it ends with.
 
-use smalti::{DataError, Error, GenerateError, TokenFileError, TokenizerError};
+use smalti::{DataError, Error, GenerateError, ImportError, TokenFileError, TokenizerError};
 
 /// Failed.
 const FAILED: u8 = 1;
@@ -54,6 +54,9 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
             }
             Some(TokenizerError::Other(error)) => return of_error(error),
             _ => {}
+        }
+        if let Some(ImportError::Tokenizer(error)) = cause.downcast_ref::<ImportError>() {
+            return of_error(error);
         }
         if let Some(error) = cause.downcast_ref::<DataError>() {
             return of_data(error);

@@ -175,6 +175,14 @@ impl GeneratorModel {
         }
     }
 
+    /// The same with another licence of the weights than the tokenizer's.
+    pub fn with_license(mut self, license: String) -> Self {
+        self.description.license = license;
+        let weights = weight_bytes(&Weights::of(&self.network));
+        self.fingerprint = fingerprint(&self.description, &weights);
+        self
+    }
+
     /// Writes the folder, its tokenizer in it.
     ///
     /// # Errors

@@ -51,7 +51,7 @@ impl Generator {
         &self.model
     }
 
-    /// Names of the classes; empty for a generator without classes.
+    /// Names of the classes; empty for a generator without classes, or whose classes have only numbers.
     pub fn classes(&self) -> &[String] {
         &self.model.description.classes
     }
@@ -164,28 +164,31 @@ impl Generator {
             (Wanted::Nothing, Some(class)) => {
                 refuse(format!("this generator has no classes, but class {class:?} was asked for"))
             }
-            (Wanted::Classes(_), Some(class)) => match self.class_number(class) {
+            (Wanted::Classes(count), Some(class)) => match self.class_number(class, count) {
                 Some(number) => Ok(Conditions::Classes(vec![number; request.count])),
-                None => refuse(format!("there is no class {class:?}; the classes are: {}", self.classes().join(", "))),
+                None => refuse(format!("there is no class {class:?}; the classes are: {}", self.class_names(count))),
             },
-            (Wanted::Classes(_), None) => refuse(format!("a class is needed; the classes are: {}", self.classes().join(", "))),
+            (Wanted::Classes(count), None) => refuse(format!("a class is needed; the classes are: {}", self.class_names(count))),
             (Wanted::Texts { .. } | Wanted::Captions { .. }, _) => refuse("generators of images for texts are used through the library: they need text tokens, or features of them".into()),
         }
     }
 
     /// A class by its name, whatever its capitals, or by its number.
-    fn class_number(&self, class: &str) -> Option<u32> {
-        let classes = self.classes();
-        let by_name = classes
+    fn class_number(&self, class: &str, count: usize) -> Option<u32> {
+        let by_name = self
+            .classes()
             .iter()
             .position(|name| name.eq_ignore_ascii_case(class));
         by_name
-            .or_else(|| {
-                class
-                    .parse()
-                    .ok()
-                    .filter(|&number: &usize| number < classes.len())
-            })
+            .or_else(|| class.parse().ok().filter(|&number: &usize| number < count))
             .map(|number| number as u32)
+    }
+
+    /// What may be asked for; published generators have numbers for names.
+    fn class_names(&self, count: usize) -> String {
+        match self.classes() {
+            [] => format!("numbers from 0 to {}", count.saturating_sub(1)),
+            names => names.join(", "),
+        }
     }
 }

@@ -1,4 +1,6 @@
-//! Published tokenizers as this project's model folders.
+//! Published checkpoints as this project's model folders: tokenizers here, generators in `generator`.
+
+mod generator;
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,8 @@ use smalti_models::autoencoder::published::{
 };
 use smalti_nn::Init;
 use smalti_train::TokenizerModel;
+
+pub use generator::{ImportError, PublishedGenerator, PublishedGeneratorLayout};
 
 /// Whose layout a published checkpoint has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

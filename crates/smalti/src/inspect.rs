@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use smalti_data::{TokenCache, TokenFile};
+use smalti_models::generators::conditions::Wanted;
 use smalti_train::error::TrainError;
 use smalti_train::model_dir::{GENERATOR_FILE, TOKENIZER_FILE, WEIGHTS_FILE, short};
 use smalti_train::{checkpoint, journal};
@@ -88,6 +89,15 @@ fn inspect_folder(path: &Path) -> Result<Description, TrainError> {
     Ok(description)
 }
 
+/// Names of classes; published generators come without.
+fn classes(model: &smalti_train::GeneratorModel) -> String {
+    let names = &model.description.classes;
+    match model.description.model.wanted() {
+        Wanted::Classes(count) if names.is_empty() => format!("{count}, by number"),
+        _ => names.join(", "),
+    }
+}
+
 fn inspect_model(path: &Path) -> Result<Description, TrainError> {
     let device = burn::tensor::Device::flex();
     if path.join(GENERATOR_FILE).is_file() {
@@ -106,7 +116,7 @@ fn inspect_model(path: &Path) -> Result<Description, TrainError> {
                 ),
             )
             .fact("parameters", config.parameter_count())
-            .fact("classes", model.description.classes.join(", "));
+            .fact("classes", classes(&model));
         if config.can_be_guided() {
             let own = model.description.sampling.guidance;
             let own = own.map_or("possible".into(), |guidance| guidance.scale.to_string());

@@ -28,7 +28,9 @@ pub use burn::tensor::Device;
 #[cfg(any(feature = "vulkan", feature = "metal"))]
 pub use burn::tensor::DeviceKind;
 pub use generator::{Generator, Request};
-pub use import::{Published, PublishedLayout};
+pub use import::{
+    ImportError, Published, PublishedGenerator, PublishedGeneratorLayout, PublishedLayout,
+};
 pub use inspect::{Description, inspect};
 pub use smalti_data::{
     self as data, DataError, DatasetConfig, Image, LoadReport, OpenOptions, TokenFile,
