@@ -7,9 +7,13 @@ use clap::{Args, Parser, Subcommand};
 use crate::device::DeviceChoice;
 
 mod import;
+mod measuring;
 mod vae;
 
 pub(crate) use import::{ImportOptions, Kind};
+pub(crate) use measuring::{
+    DistanceOptions, EvaluateOptions, JudgeOptions, LpipsBackbone, NetworkKind,
+};
 pub(crate) use vae::{ConvertOptions, DivergenceOptions, SampleOptions};
 
 const EXAMPLES: &str = "\
@@ -53,6 +57,8 @@ pub(crate) enum Command {
     Evaluate(EvaluateOptions),
     /// Write new images
     Generate(GenerateOptions),
+    /// Measure how far a set of images is from another: generated ones from real ones
+    Distance(DistanceOptions),
     /// Measure the divergence of a Gaussian VAE and what its codes can be
     Divergence(DivergenceOptions),
     /// Make a tokenizer of a trained Gaussian VAE, without training
@@ -121,7 +127,9 @@ Examples:
 The configuration holds a [base], a tokenizer's run without its quantizer, and one [[entry]] for
 each method and rate. The folder gets results.json, report.html and a run folder for each entry.
 Ctrl-C writes a checkpoint; the same command goes on, and does not train again what was measured.
-An entry whose configuration was changed is trained in a new folder.")]
+An entry whose configuration was changed is trained in a new folder. A table [evaluation] names
+networks that judge reconstructions, perceptual and features as in configs/compare-photos.toml;
+naming others trains nothing again.")]
 pub(crate) struct CompareOptions {
     /// The configuration file
     #[arg(value_name = "CONFIG.toml")]
@@ -188,60 +196,13 @@ pub(crate) struct DecodeOptions {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  smalti evaluate --model runs/emoji-tokenizer photos
-  smalti evaluate --model runs/emoji-tokenizer --resize 64 photos --json
-  smalti evaluate --model runs/emoji-tokenizer --st-lpips alex_shift_tolerant.pth photos")]
-pub(crate) struct EvaluateOptions {
-    /// A folder of images, or a tar archive of images; several are taken together
-    #[arg(required = true, value_name = "IMAGES")]
-    pub(crate) images: Vec<PathBuf>,
-
-    /// Folder of the tokenizer, or of the run that trained it
-    #[arg(long, short)]
-    pub(crate) model: PathBuf,
-
-    /// Resize the shorter side to so many pixels and cut out the middle square, first
-    #[arg(long, value_name = "PIXELS")]
-    pub(crate) resize: Option<usize>,
-
-    /// Take the LPIPS distance as well: torchvision's VGG-16, or AlexNet, in PyTorch's format or safetensors
-    #[arg(long, value_name = "FILE", requires = "lpips_heads")]
-    pub(crate) lpips_trunk: Option<PathBuf>,
-
-    /// The heads of that LPIPS, version 0.1
-    #[arg(long, value_name = "FILE", requires = "lpips_trunk")]
-    pub(crate) lpips_heads: Option<PathBuf>,
-
-    /// What the trunk is
-    #[arg(long, value_enum, default_value_t = LpipsBackbone::Vgg16, requires = "lpips_trunk")]
-    pub(crate) lpips_backbone: LpipsBackbone,
-
-    /// Take the shift-tolerant LPIPS distance as well, with weights from the package stlpips-pytorch
-    #[arg(long, value_name = "FILE", conflicts_with = "lpips_trunk")]
-    pub(crate) st_lpips: Option<PathBuf>,
-
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// Refuse broken images, instead of naming and skipping them
-    #[arg(long)]
-    pub(crate) strict: bool,
-}
-
-/// The published trunks of LPIPS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum LpipsBackbone {
-    Vgg16,
-    Alexnet,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
   smalti generate --model runs/emoji-generator --class Flags --count 16 --seed 7 -o flags.png
   smalti generate --model runs/emoji-generator --class Flags --complete half.png --keep-rows 2 -o whole.png
-  smalti generate --model runs/far-emoji --class Flags --guidance 2 -o clear.png")]
+  smalti generate --model runs/far-emoji --class Flags --guidance 2 -o clear.png
+  smalti generate --model runs/emoji-generator --class Flags --count 5000 -o generated/Flags
+
+A folder gets its images batch by batch: after Ctrl-C those that are there are whole, and the same
+as those of an uninterrupted call.")]
 pub(crate) struct GenerateOptions {
     /// Folder of the generator, or of the run that trained it
     #[arg(long, short)]

@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod decode;
 pub(crate) mod demo;
+pub(crate) mod distance;
 pub(crate) mod divergence;
 pub(crate) mod encode;
 pub(crate) mod evaluate;

@@ -116,6 +116,9 @@ fn of_error(error: &Error) -> Option<String> {
         Error::Checkpoint { .. } => {
             "remove or move away the file to go on from the checkpoint before it"
         }
+        Error::Request(problem) if problem.contains("images of one size") => {
+            "`--resize PIXELS` makes squares of that side of all images"
+        }
         Error::Stopped => {
             "the same command goes on; what was tokenized completely is not tokenized again"
         }

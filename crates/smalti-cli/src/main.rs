@@ -38,6 +38,7 @@ fn run(arguments: Arguments, terminal: &mut Terminal) -> anyhow::Result<ExitCode
         Command::Decode(options) => commands::decode::run(&options, device, terminal),
         Command::Evaluate(options) => commands::evaluate::run(&options, device, terminal),
         Command::Generate(options) => commands::generate::run(&options, device, terminal),
+        Command::Distance(options) => commands::distance::run(&options, device, terminal),
         Command::Divergence(options) => commands::divergence::run(&options, device, terminal),
         Command::Convert(options) => commands::convert::run(&options, device, terminal),
         Command::Import(options) => commands::import::run(&options, terminal),

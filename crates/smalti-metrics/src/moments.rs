@@ -68,7 +68,7 @@ impl FeatureMoments {
     /// # Errors
     /// With fewer than two vectors.
     pub fn statistics(&self) -> Result<FeatureStatistics, MetricError> {
-        enough("a covariance", "the set", (self.count(), 2))?;
+        enough("the Fréchet distance", "the set", (self.count(), 2))?;
         let mut all = self.clone();
         all.take();
         let scale = 1.0 / (all.count - 1) as f64;

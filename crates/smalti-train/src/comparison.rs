@@ -57,16 +57,22 @@ pub fn compare(
     observer: &mut dyn Observer,
 ) -> Result<ComparisonOutcome, TrainError> {
     let candidates = candidate::all(config, device)?;
+    let judges_config = config.judges();
+    let judges = judges_config.load(device)?;
     std::fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;
     let text = config.to_toml();
     smalti_data::atomic::write(&folder.join("config.toml"), text.as_bytes())?;
     let images = TokenizerImages::open(&config.base.data, observer)?;
+    if let Some(image) = images.eval.first() {
+        judges.require_size("an image to measure on", image)?;
+    }
     let mut results = Results::new(images.eval.len());
     for (number, candidate) in candidates.iter().enumerate() {
         let trial = trial::Trial {
             candidate,
             folder: folder.join(&candidate.folder),
             place: format!("{} of {}", number + 1, candidates.len()),
+            judges: (&judges_config, &judges),
         };
         match trial.result(&images, device, observer)? {
             Some(result) => results.entries.push(result),

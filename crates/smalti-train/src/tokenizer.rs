@@ -24,6 +24,7 @@ use crate::config::TokenizerRun;
 use crate::error::TrainError;
 use crate::evaluation::{Evaluation, Measuring, evaluate, reconstructions};
 use crate::journal::Measures;
+use crate::judges::Judges;
 use crate::learner::Learner;
 use crate::observer::{Observer, Silent};
 use crate::samples::save_grid;
@@ -122,7 +123,10 @@ impl TokenizerStage {
     pub(crate) fn measuring(&self) -> Measuring {
         Measuring {
             batch_size: self.config.training.batch_size,
-            perceptual: self.objective.perceptual.clone().map(|p| p.valid()),
+            judges: Judges {
+                perceptual: self.objective.perceptual.clone().map(|p| p.valid()),
+                features: None,
+            },
         }
     }
 
@@ -226,6 +230,7 @@ impl Stage for TokenizerStage {
         measures.extend(evaluation.perceptual.map(|p| ("perceptual".to_owned(), p)));
         measures.push(("usage".to_owned(), evaluation.usage));
         for (d, depth) in evaluation.depths.iter().enumerate() {
+            measures.push((format!("usage_{}", d + 1), depth.usage));
             measures.push((format!("perplexity_{}", d + 1), depth.perplexity));
         }
         Ok(measures)

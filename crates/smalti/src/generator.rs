@@ -21,6 +21,8 @@ pub struct Request {
     pub count: usize,
     /// Determines the images.
     pub seed: u64,
+    /// Number of the first image: an image depends on its number and the seed, not on which are made together.
+    pub first: u64,
     /// How codes are drawn; `None` as the generator's description says.
     pub sampling: Option<SamplingConfig>,
     /// Images computed at a time.
@@ -136,7 +138,7 @@ impl Generator {
                 .clone()
                 .unwrap_or_else(|| self.model.description.sampling.clone()),
             seed: request.seed,
-            first_sample: 0,
+            first_sample: request.first,
             batch_size: request.batch_size,
             prefix,
         };

@@ -37,7 +37,7 @@ pub use smalti_data::{
     TokenFileError,
 };
 pub use smalti_models::autoencoder::published::PublishedError;
-pub use smalti_models::features::Backbone;
+pub use smalti_models::features::{Backbone, FeatureConfig};
 pub use smalti_models::generators::sampling::{Guidance, PerDepth, SamplingConfig};
 pub use smalti_models::generators::{GenerateError, Progress};
 pub use smalti_models::perceptual::{Lpips, PerceptualConfig};
@@ -45,7 +45,10 @@ pub use smalti_quantize::Generator as CodeGenerator;
 pub use smalti_train::comparison::{self, ComparisonConfig, ComparisonOutcome, compare};
 pub use smalti_train::config::RunConfig;
 pub use smalti_train::divergence;
-pub use smalti_train::evaluation::{DepthReport, Evaluation};
+pub use smalti_train::evaluation::{BranchCorrelation, DepthReport, Evaluation, FrechetReport};
+pub use smalti_train::feature_extractor::FeatureExtractor;
+pub use smalti_train::judges::{Judges, JudgesConfig};
+pub use smalti_train::set_distance::{self, SetDistance, SetDistanceConfig};
 pub use smalti_train::{
     Observer, RunOutcome, Silent, TrainError as Error, require_same_run, train,
 };

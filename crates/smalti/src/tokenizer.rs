@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use smalti_data::{DataError, Image, ImageRecord, Padding, TokenFile, TokenFileError};
-use smalti_models::perceptual::Lpips;
 use smalti_quantize::{CodeSpec, Codes, QuantizeError, Quantizer};
 use smalti_train::evaluation::{Evaluation, Meter};
+use smalti_train::judges::Judges;
 use smalti_train::samples::{to_images, to_tensor};
 use smalti_train::{TokenizerModel, TrainError};
 
@@ -149,32 +149,30 @@ impl Tokenizer {
         cut.collect()
     }
 
-    /// Encodes and decodes images at their own sizes and measures, by `perceptual` as well where it is
-    /// given. `images` are names and images.
+    /// Encodes and decodes images at their own sizes and measures; `judges` judge as well. `images` are names and
+    /// images.
     ///
     /// # Errors
     /// When an image cannot be converted or is too small to be judged, or there is none.
     pub fn evaluate(
         &self,
         images: impl Iterator<Item = Result<(String, Image), DataError>>,
-        perceptual: Option<&Lpips>,
+        judges: &Judges,
         mut watch: impl FnMut(usize),
     ) -> Result<Evaluation, TokenizerError> {
-        let mut meter = Meter::new(self.model.network.quantizer());
+        let quantizer = self.model.network.quantizer();
+        let mut meter = Meter::new(quantizer);
         for (count, next) in images.enumerate() {
             let (name, image) = next?;
             let tokens = self.encode(&name, &image)?;
             meter.observe_codes(&tokens.codes, tokens.shape)?;
+            let codes = Codes::from_values(&tokens.codes, tokens.shape, &self.device);
+            meter.observe_branches(quantizer, &codes)?;
             let decoded = self.decode(&tokens)?;
             meter.observe_pair(&image, &decoded[0])?;
-            if let Some(perceptual) = perceptual {
-                meter.observe_distances(&[self.distance(
-                    perceptual,
-                    &name,
-                    &image,
-                    &decoded[0],
-                )?]);
-            }
+            judges.require_size(&name, &image)?;
+            let pair = (std::slice::from_ref(&image), &decoded[..]);
+            meter.judge(judges, pair, &self.device)?;
             watch(count + 1);
         }
         if meter
@@ -189,25 +187,6 @@ impl Tokenizer {
             }
             .into());
         }
-        Ok(meter.finish())
-    }
-
-    /// The perceptual distance of an image to what is left of it.
-    fn distance(
-        &self,
-        perceptual: &Lpips,
-        name: &str,
-        image: &Image,
-        decoded: &Image,
-    ) -> Result<f32, TrainError> {
-        let (width, height, least) = (image.width(), image.height(), perceptual.smallest_side());
-        if width.min(height) < least {
-            return Err(TrainError::Request(format!(
-                "{name} has {width}x{height} pixels, and the perceptual network needs {least} on a side"
-            )));
-        }
-        let pair = [image, decoded].map(|i| to_tensor(std::slice::from_ref(i), &self.device));
-        let [image, decoded] = pair;
-        Ok(perceptual.distances(image, decoded).into_scalar())
+        Ok(meter.finish()?)
     }
 }

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use smalti::data::{Dataset, ImageSource};
-use smalti::{Backbone, Evaluation, Observer, PerceptualConfig, Tokenizer};
+use smalti::{Backbone, Evaluation, JudgesConfig, Observer, PerceptualConfig, Tokenizer};
 
-use super::{images, table};
-use crate::arguments::{EvaluateOptions, LpipsBackbone};
+use super::{distance, images, table};
+use crate::arguments::{EvaluateOptions, JudgeOptions, LpipsBackbone};
 use crate::device::DeviceChoice;
 use crate::terminal::Terminal;
 
@@ -17,8 +17,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<ExitCode> {
     let device = device.open()?;
     let tokenizer = Tokenizer::load(&options.model, &device)?;
-    let perceptual = perceptual(options).map(|config| config.load(&device));
-    let perceptual = perceptual.transpose()?;
+    let judges = judges(&options.judges).load(&device)?;
     let datasets = images::open(&options.images, options.strict, terminal)?;
     let preprocess = options.resize.map(images::square).unwrap_or_default();
     let total: usize = datasets.iter().map(Dataset::len).sum();
@@ -30,8 +29,11 @@ pub(crate) fn run(
         })
     });
     let watch = |done| terminal.advance(done as u64, "");
-    let evaluation = tokenizer.evaluate(images, perceptual.as_ref(), watch)?;
+    let evaluation = tokenizer.evaluate(images, &judges, watch)?;
     terminal.end();
+    if let Some((count, width)) = evaluation.too_few() {
+        terminal.warn(&distance::too_few("there are only", count, width));
+    }
     let text = match options.json {
         true => serde_json::to_string_pretty(&evaluation)? + "\n",
         false => describe(&evaluation),
@@ -40,8 +42,8 @@ pub(crate) fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The perceptual distance that is asked for.
-fn perceptual(options: &EvaluateOptions) -> Option<PerceptualConfig> {
+/// The networks that are asked for.
+fn judges(options: &JudgeOptions) -> JudgesConfig {
     let lpips = options.lpips_trunk.clone().zip(options.lpips_heads.clone());
     let lpips = lpips.map(|(trunk, heads)| PerceptualConfig::Lpips {
         backbone: match options.lpips_backbone {
@@ -52,7 +54,11 @@ fn perceptual(options: &EvaluateOptions) -> Option<PerceptualConfig> {
         heads,
     });
     let shift_tolerant = options.st_lpips.clone();
-    lpips.or(shift_tolerant.map(|file| PerceptualConfig::StLpips { file }))
+    let features = options.features.clone().zip(options.network);
+    JudgesConfig {
+        perceptual: lpips.or(shift_tolerant.map(|file| PerceptualConfig::StLpips { file })),
+        features: features.map(|(file, kind)| distance::network(file, kind, options.heads)),
+    }
 }
 
 fn describe(evaluation: &Evaluation) -> String {
@@ -70,6 +76,10 @@ fn describe(evaluation: &Evaluation) -> String {
             .perceptual
             .map(|distance| ("perceptual distance".to_owned(), format!("{distance:.4}"))),
     );
+    rows.extend(evaluation.frechet.as_ref().map(|frechet| {
+        let value = format!("{:.4} ({})", frechet.distance, frechet.network);
+        ("Fréchet distance".to_owned(), value)
+    }));
     rows.extend([
         (
             "rate".to_owned(),
@@ -85,14 +95,23 @@ fn describe(evaluation: &Evaluation) -> String {
         ),
     ]);
     for (d, depth) in evaluation.depths.iter().enumerate() {
-        let value = format!(
-            "{:.2} % of {} codes used, perplexity {:.1}, {:.2} bits per code",
+        let mut value = format!(
+            "{:.2} % of {} codes used, {} dead, perplexity {:.1}, {:.2} bits per code",
             100.0 * depth.usage,
             depth.codebook_size,
+            depth.dead,
             depth.perplexity,
             depth.entropy_bits
         );
+        if let Some(rows @ 1..) = depth.near_zero {
+            value.push_str(&format!(", {rows} near zero"));
+        }
         rows.push((format!("depth {}", d + 1), value));
+    }
+    for pair in &evaluation.correlations {
+        let [a, b] = pair.depths.map(|depth| depth + 1);
+        let value = format!("mean squared cosine {:.4}", pair.mean_squared_cosine);
+        rows.push((format!("depths {a}, {b}"), value));
     }
     table::facts(&rows)
 }

@@ -162,6 +162,62 @@ fn entries_are_trained_measured_and_shown_once() {
     assert_ne!(again["entries"][2]["folder"], first["entries"][2]["folder"]);
 }
 
+#[test]
+fn judges_add_columns_and_train_nothing_again() {
+    let here = folder();
+    std::fs::write(here.path().join("compare.toml"), config()).unwrap();
+    let plain = call(here.path(), "compare compare.toml --out run").succeeded();
+    assert!(!plain.text().contains("perceptual"), "{}", plain.text());
+    let first = results(&here.path().join("run"));
+
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../goldens/st_lpips/alex_shift_tolerant_narrow.pth"
+    );
+    let network = format!("{{ kind = \"st_lpips\", file = {file:?} }}");
+    let judges = format!("\n[evaluation]\nperceptual = {network}\nfeatures = {network}\n");
+    std::fs::write(here.path().join("compare.toml"), config() + &judges).unwrap();
+    let judged = call(here.path(), "compare compare.toml --out run").succeeded();
+    assert_eq!(
+        judged.stderr.matches("judged anew").count(),
+        3,
+        "{}",
+        judged.stderr
+    );
+    assert!(!judged.stderr.contains("training the tokenizer"));
+    let header = judged.text().lines().next().unwrap();
+    assert!(header.contains("perceptual  Fréchet"), "{header}");
+    let second = results(&here.path().join("run"));
+    for (before, after) in (0..3).map(|i| (&first["entries"][i], &second["entries"][i])) {
+        assert_eq!(before["training_seconds"], after["training_seconds"]);
+        assert_eq!(
+            before["evaluation"]["psnr_db"],
+            after["evaluation"]["psnr_db"]
+        );
+        assert!(before["evaluation"]["perceptual"].is_null());
+        assert!(after["evaluation"]["perceptual"].as_f64().unwrap() > 0.0);
+        assert!(after["evaluation"]["frechet"]["distance"].as_f64().unwrap() > 0.0);
+    }
+    let report = std::fs::read_to_string(here.path().join("run/report.html")).unwrap();
+    for part in [
+        "perceptual distance over rate",
+        "Fréchet distance over rate",
+        "it is no FID",
+    ] {
+        assert!(report.contains(part), "{part}");
+    }
+    let again = call(here.path(), "compare compare.toml --out run").succeeded();
+    assert_eq!(again.stderr.matches("already measured").count(), 3);
+
+    // A network that cannot be read is told before anything is trained.
+    let broken = judges.replace(file, "nowhere.pth");
+    std::fs::write(here.path().join("compare.toml"), config() + &broken).unwrap();
+    let called = call(here.path(), "compare compare.toml --out other");
+    assert_eq!(called.code, Some(1));
+    assert!(called.stderr.contains("nowhere.pth"), "{}", called.stderr);
+    assert!(!called.stderr.contains("training the tokenizer"));
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupted_comparison_goes_on_and_ends_alike() {

@@ -51,6 +51,24 @@ fn a_name_without_ending_is_a_folder_of_single_images() {
 }
 
 #[test]
+fn many_images_are_written_in_parts_and_none_twice() {
+    let here = folder();
+    let line = "generate --model {generator} --class 2 --count 258 -o many";
+    call(here.path(), line).succeeded();
+    let many = here.path().join("many");
+    let found = names(&many);
+    assert_eq!((found.len(), found[257].as_str()), (258, "00257.png"));
+    let mut images: Vec<Vec<u8>> = found
+        .iter()
+        .map(|name| std::fs::read(many.join(name)).unwrap())
+        .collect();
+    images.sort();
+    images.dedup();
+    // Those of the second part are no copies of the first's; chance may make a few equal.
+    assert!(images.len() > 240, "{} different images", images.len());
+}
+
+#[test]
 fn classes_that_do_not_exist_list_those_that_do() {
     let here = folder();
     for (name, class) in [

@@ -3,7 +3,7 @@
 use crate::support::{folder, smalti};
 
 /// Every command but the one that prints completions, in the order of the help.
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "demo",
     "train",
     "compare",
@@ -11,6 +11,7 @@ const COMMANDS: [&str; 11] = [
     "decode",
     "evaluate",
     "generate",
+    "distance",
     "divergence",
     "convert",
     "import",

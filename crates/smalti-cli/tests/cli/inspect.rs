@@ -48,6 +48,8 @@ fn a_run_is_described_with_its_last_measures() {
         "psnr_db",
         "ssim",
         "usage",
+        "usage_1",
+        "usage_2",
     ];
     assert_eq!(names, expected);
 }

@@ -4,6 +4,7 @@
 mod compare;
 mod convert;
 mod damage;
+mod distance;
 mod evaluate;
 mod generate;
 mod guidance;

@@ -5,7 +5,8 @@
 //! |---|---|---|
 //! | `clip` | class token of the last block, before the norm that follows | `side²` pixels, CLIP's colours |
 //! | `dino` | class token after the last norm | 224² pixels, ImageNet's colours |
-//! | `vgg16`, `alexnet` | mean over positions of the last tap (`relu5_3`, `relu5`) | ImageNet's colours |
+//! | `vgg16`, `vgg19`, `alexnet` | mean over positions of the last tap (`relu5_3`, `relu5_3`, `relu5`) | ImageNet's colours |
+//! | `st_lpips` | the same of the trunk of a shift-tolerant LPIPS (`relu5` of AlexNet, `relu5_3` of VGG-16) | ImageNet's colours |
 //!
 //! Resizing takes the nearest pixel, as FQGAN's training does (its representation targets); "colours" is
 //! `((x + 1)/2 − mean)/deviation`. `[batch, 3, height, width]` to `[batch, width]`. Frozen, no state.
@@ -50,9 +51,19 @@ pub enum FeatureConfig {
         /// The file of the model.
         file: PathBuf,
     },
+    /// `kind = "vgg19"`
+    Vgg19 {
+        /// The file of the model.
+        file: PathBuf,
+    },
     /// `kind = "alexnet"`
     Alexnet {
         /// The file of the model.
+        file: PathBuf,
+    },
+    /// `kind = "st_lpips"`: the trunk of a shift-tolerant LPIPS; its file says which backbone it has.
+    StLpips {
+        /// The file of the whole distance.
         file: PathBuf,
     },
 }
@@ -65,7 +76,10 @@ impl FeatureConfig {
     pub fn validate(&self) -> Result<(), FeatureError> {
         let (file, heads) = match self {
             Self::Clip { file, heads } | Self::Dino { file, heads } => (file, *heads),
-            Self::Vgg16 { file } | Self::Alexnet { file } => (file, None),
+            Self::Vgg16 { file }
+            | Self::Vgg19 { file }
+            | Self::Alexnet { file }
+            | Self::StLpips { file } => (file, None),
         };
         let mut problems = Vec::new();
         if file.as_os_str().is_empty() {
@@ -99,8 +113,24 @@ impl FeatureConfig {
                 FeatureNetwork::Dino(VisionTransformer::read_dino(file, *heads, device)?)
             }
             Self::Vgg16 { file } => FeatureNetwork::Trunk(trunk(Backbone::Vgg16, file)?),
+            Self::Vgg19 { file } => FeatureNetwork::Trunk(trunk(Backbone::Vgg19, file)?),
             Self::Alexnet { file } => FeatureNetwork::Trunk(trunk(Backbone::Alexnet, file)?),
+            Self::StLpips { file } => {
+                FeatureNetwork::Trunk(Trunk::read_shift_tolerant(file, device)?)
+            }
         })
+    }
+
+    /// Which network and which vector of it, in words.
+    pub fn title(&self) -> &'static str {
+        match self {
+            Self::Clip { .. } => "CLIP, class token of the last block",
+            Self::Dino { .. } => "DINOv2, class token",
+            Self::Vgg16 { .. } => "VGG-16, mean of relu5_3",
+            Self::Vgg19 { .. } => "VGG-19, mean of relu5_3",
+            Self::Alexnet { .. } => "AlexNet, mean of relu5",
+            Self::StLpips { .. } => "ST-LPIPS, mean of its last rectifier",
+        }
     }
 }
 

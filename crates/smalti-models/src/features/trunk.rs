@@ -43,7 +43,25 @@ impl Trunk {
         Self::read_plan(plan, backbone.name(), path, device)
     }
 
-    pub(crate) fn read_plan(
+    /// Reads the trunk of a shift-tolerant LPIPS with the taps of that distance; the file says which backbone it
+    /// has.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds something else.
+    pub fn read_shift_tolerant(path: &Path, device: &Device) -> Result<Self, FeatureError> {
+        // The second convolution tells the backbones apart: 3×3 in the first slice, 5×5 in the second.
+        let second = read_weights(path, &["state_dict"], |name| {
+            name.ends_with("slice1.2.weight")
+        })?;
+        let backbone = match second.0.len() {
+            0 => Backbone::Alexnet,
+            _ => Backbone::Vgg16,
+        };
+        let name = format!("the shift-tolerant {}", backbone.name());
+        Self::read_plan(Plan::shift_tolerant(backbone), &name, path, device)
+    }
+
+    fn read_plan(
         plan: Plan,
         name: &str,
         path: &Path,

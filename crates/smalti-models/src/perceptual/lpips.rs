@@ -7,7 +7,7 @@
 //! scale (0.458, 0.448, 0.450). Distances `[batch]`.
 //!
 //! The shift-tolerant form (Ghildyal, Liu, ECCV 2022, arXiv 2207.13686) has the same formula over another
-//! trunk, see [`Plan::shift_tolerant`], and heads of its own.
+//! trunk, see [`Trunk::read_shift_tolerant`], and heads of its own.
 //!
 //! No state. Differences: the dropout that the published heads apply while they are trained is left out
 //! (training frameworks turn it on by accident); where a feature vector is zero the gradient is finite.
@@ -19,7 +19,7 @@ use burn::tensor::{Device, Tensor};
 use smalti_nn::state::{Array, Weights};
 use smalti_nn::{Init, unit_distance};
 
-use crate::features::{Backbone, FeatureError, Plan, Trunk};
+use crate::features::{Backbone, FeatureError, Trunk};
 use crate::weights_file::read_weights;
 
 /// Subtracted from the colours of images in [−1, 1].
@@ -55,16 +55,7 @@ impl Lpips {
     /// # Errors
     /// When the file cannot be read or holds something else.
     pub fn read_shift_tolerant(file: &Path, device: &Device) -> Result<Self, FeatureError> {
-        // The second convolution tells the backbones apart: 3×3 in the first slice, 5×5 in the second.
-        let second = read_weights(file, &["state_dict"], |name| {
-            name.ends_with("slice1.2.weight")
-        })?;
-        let backbone = match second.0.len() {
-            0 => Backbone::Alexnet,
-            _ => Backbone::Vgg16,
-        };
-        let name = format!("the shift-tolerant {}", backbone.name());
-        let net = Trunk::read_plan(Plan::shift_tolerant(backbone), &name, file, device)?;
+        let net = Trunk::read_shift_tolerant(file, device)?;
         Self::with_heads(net, file, device)
     }
 

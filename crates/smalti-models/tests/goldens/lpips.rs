@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
-use smalti_models::features::{Backbone, Trunk};
+use smalti_models::features::{Backbone, FeatureConfig, Trunk};
 use smalti_models::perceptual::{Lpips, PerceptualConfig};
 use smalti_nn::state::{Array, Weights, host_values};
 
@@ -214,5 +214,34 @@ fn the_shift_tolerant_form_measures_and_teaches() {
             let (_, want) = golden.floats(&format!("{name}.{image}.grad_a"));
             near(&gradient, &want, 1e-3, 1e-6, "gradient");
         }
+    }
+}
+
+#[test]
+fn the_last_maps_of_the_shift_tolerant_form_are_vectors_of_images() {
+    let golden = Golden::open("st_lpips");
+    let device = Device::flex();
+    for name in ["alex", "vgg"] {
+        let file = golden
+            .folder
+            .join(format!("{name}_shift_tolerant_narrow.pth"));
+        let trunk = Trunk::read_shift_tolerant(&file, &device).unwrap();
+        let network = FeatureConfig::StLpips { file }.load(&device).unwrap();
+        assert_eq!(network.width(), *trunk.widths().last().unwrap());
+        assert_eq!(network.smallest_side(), trunk.smallest_side());
+        let images = golden.tensor::<4>("img0.a");
+        let vectors = host_values(network.vectors(images.clone()));
+        // LPIPS normalises in other words: (x - shift)/scale of images in [-1, 1].
+        let shift = Tensor::<1>::from_data([-0.030, -0.088, -0.188], &device);
+        let scale = Tensor::<1>::from_data([0.458, 0.448, 0.450], &device);
+        let [shift, scale] = [shift, scale].map(|t| t.reshape([1, 3, 1, 1]));
+        let map = trunk.forward((images - shift) / scale).pop().unwrap();
+        let [_, _, height, width] = map.dims();
+        let maps = host_values(map);
+        let means: Vec<f32> = maps
+            .chunks_exact(height * width)
+            .map(|map| map.iter().sum::<f32>() / (height * width) as f32)
+            .collect();
+        near(&vectors, &means, 1e-4, 1e-5, name);
     }
 }

@@ -15,6 +15,7 @@ use smalti_quantize::QuantizerConfig;
 use crate::adversary::AdversarialConfig;
 use crate::config::{DataConfig, RunConfig, TokenizerRun, TrainingConfig};
 use crate::error::TrainError;
+use crate::judges::JudgesConfig;
 use crate::loss::ReconstructionLoss;
 use crate::optimizer::OptimizerConfig;
 use crate::representation::RepresentationConfig;
@@ -38,6 +39,10 @@ pub struct ComparisonConfig {
     /// Images shown beside their reconstructions, spread over those that are measured on.
     #[serde(default = "five")]
     pub pictures: usize,
+    /// Who judges reconstructions beside what is measured anyway. Without `perceptual`, the base's network does
+    /// where there is one. Another judge measures again and trains nothing again.
+    #[serde(default, skip_serializing_if = "JudgesConfig::is_empty")]
+    pub evaluation: JudgesConfig,
     /// What is equal for all.
     pub base: BaseRun,
     /// What is compared.
@@ -146,6 +151,7 @@ impl ComparisonConfig {
         if self.pictures == 0 {
             problems.push("pictures must be at least 1, got 0".into());
         }
+        problems.extend(self.evaluation.problems());
         for (i, entry) in self.entries.iter().enumerate() {
             if entry.name.trim().is_empty() {
                 problems.push(format!("entry {}: name is empty", i + 1));
@@ -170,6 +176,15 @@ impl ComparisonConfig {
         }
         problems.extend(found.list(self.entries.len()));
         TrainError::unless_empty(problems)
+    }
+
+    /// Who judges all entries.
+    pub(super) fn judges(&self) -> JudgesConfig {
+        let own = self.base.perceptual.as_ref();
+        JudgesConfig {
+            perceptual: self.evaluation.perceptual.as_ref().or(own).cloned(),
+            features: self.evaluation.features.clone(),
+        }
     }
 
     /// The whole run of an entry.
@@ -329,6 +344,27 @@ reconstruction = "absolute_error"
         let settings = ["base.training.steps=7".to_owned()];
         let set = ComparisonConfig::parse(TEXT, &settings, Path::new("x")).unwrap();
         assert_eq!(set.base.training.steps, 7);
+    }
+
+    #[test]
+    fn judges_are_the_comparisons_or_the_bases_and_no_part_of_a_run() {
+        let judged = |text: &str| parse(&TEXT.replace("[base]", text)).unwrap();
+        let network = |file: &str| format!("{{ kind = \"st_lpips\", file = \"{file}\" }}");
+        let own = judged(&format!("[base]\nperceptual = {}", network("own")));
+        let evaluation = format!("[evaluation]\nperceptual = {}\n[base]", network("other"));
+        let other = judged(&evaluation);
+        let file = |config: &ComparisonConfig| match config.judges().perceptual {
+            Some(PerceptualConfig::StLpips { file }) => file,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(file(&own), Path::new("own"));
+        assert_eq!(file(&other), Path::new("other"));
+        let plain = parse(TEXT).unwrap();
+        assert!(plain.judges().is_empty());
+        assert_eq!(other.run(&other.entries[0]), plain.run(&plain.entries[0]));
+        assert_eq!(parse(&other.to_toml()).unwrap(), other);
+        let message = refused("[base]", &evaluation.replace("other", ""));
+        assert!(message.contains("evaluation: "), "{message}");
     }
 
     #[test]

@@ -70,6 +70,35 @@ impl Page<'_> {
             LineChart::new("PSNR over entropy", rate("entropy"), fidelity()),
             |evaluation| Some((evaluation.entropy_bits_per_pixel, evaluation.psnr_db)),
         ));
+        for judge in self.judges() {
+            section.add(
+                self.plot(
+                    LineChart::new(
+                        format!("{} over rate", judge.title),
+                        rate("rate"),
+                        judge.title,
+                    )
+                    .note("Lower is better."),
+                    |evaluation| Some((fixed(evaluation), (judge.number)(evaluation)?)),
+                ),
+            );
+        }
+    }
+
+    /// The measures that networks took.
+    fn judges(&self) -> Vec<Judge> {
+        let all = [
+            Judge {
+                title: "perceptual distance",
+                number: |evaluation| evaluation.perceptual,
+            },
+            Judge {
+                title: "Fréchet distance",
+                number: Evaluation::frechet_distance,
+            },
+        ];
+        let taken = |judge: &Judge| self.results.have(judge.number);
+        all.into_iter().filter(taken).collect()
     }
 
     /// One line for each method, from its lowest to its highest rate.
@@ -91,13 +120,32 @@ impl Page<'_> {
 
     fn tables(&self, section: &mut Section) {
         for rate in self.results.rates() {
-            let mut table = Table::new(format!("At {rate} bits per pixel."), columns());
+            let judges = self.judges();
+            let mut table = Table::new(format!("At {rate} bits per pixel."), columns(&judges));
             self.results
                 .at(rate)
-                .for_each(|entry| _ = table.row(row(entry)));
+                .for_each(|entry| _ = table.row(row(entry, &judges)));
             section.add(table);
         }
         section.paragraph("Rate and entropy are bits per pixel. Parameters are the numbers that gradients train; codebooks that learn by moving averages come on top. Codes used, perplexity and entropy are over all images measured on, perplexity as the mean over the codes of a position.");
+        let frechet = |evaluation: &Evaluation| evaluation.frechet.clone();
+        let measured = self
+            .results
+            .entries
+            .iter()
+            .filter_map(EntryResult::measured);
+        if let Some(frechet) = measured.filter_map(|m| frechet(&m.evaluation)).next() {
+            let few = match self.results.images <= frechet.width {
+                true => {
+                    " There are no more images than a vector has numbers, so it is too large, for all alike."
+                }
+                false => "",
+            };
+            section.paragraph(format!(
+                "The Fréchet distance is that of all reconstructions to all images by {} ({} numbers); it is no FID, and compares with nothing but distances by this network on these images.{few}",
+                frechet.network, frechet.width
+            ));
+        }
         for entry in &self.results.entries {
             if let Outcome::Diverged { reason } = &entry.outcome {
                 section.paragraph(format!("{} diverged: {reason}.", entry.label()));
@@ -151,28 +199,36 @@ impl Page<'_> {
     }
 }
 
-fn columns() -> Vec<Column> {
+/// A measure that a network took, lower is better.
+struct Judge {
+    title: &'static str,
+    number: fn(&Evaluation) -> Option<f64>,
+}
+
+fn columns(judges: &[Judge]) -> Vec<Column> {
     let rate = |name: &str| Quantity::new(name).unit("bpp");
-    vec![
+    let judged = judges
+        .iter()
+        .map(|judge| Column::new(judge.title).better(Better::Lower));
+    let mut columns = vec![
         Column::new("method"),
         Column::new("codes"),
         Column::new(rate("rate")),
         Column::new(rate("entropy")),
         Column::new(Quantity::new("PSNR").unit("dB")).better(Better::Higher),
         Column::new("SSIM").better(Better::Higher),
-        Column::new("codes used"),
-        Column::new("perplexity"),
-        Column::new("training"),
-        Column::new("parameters"),
-    ]
+    ];
+    columns.extend(judged);
+    columns.extend(["codes used", "perplexity", "training", "parameters"].map(Column::new));
+    columns
 }
 
-fn row(entry: &EntryResult) -> Vec<Value> {
+fn row(entry: &EntryResult, judges: &[Judge]) -> Vec<Value> {
     let mut row = vec![Value::text(entry.name.as_str())];
     match entry.measured() {
         None => {
             row.push(Value::text("diverged"));
-            row.extend(std::iter::repeat_n(Value::missing(), 7));
+            row.extend(std::iter::repeat_n(Value::missing(), 7 + judges.len()));
         }
         Some(measured) => {
             let evaluation = &measured.evaluation;
@@ -184,6 +240,12 @@ fn row(entry: &EntryResult) -> Vec<Value> {
                 evaluation
                     .ssim
                     .map_or(Value::missing(), |ssim| Value::number(ssim, 3)),
+            ]);
+            row.extend(judges.iter().map(|judge| {
+                let number = (judge.number)(evaluation);
+                number.map_or(Value::missing(), |number| Value::significant(number, 4))
+            }));
+            row.extend([
                 Value::percent(evaluation.usage, 1),
                 Value::number(evaluation.perplexity(), 1),
                 measured

@@ -8,6 +8,7 @@ use smalti_quantize::QuantizerConfig;
 use super::config::label;
 use crate::error::TrainError;
 use crate::evaluation::Evaluation;
+use crate::judges::JudgesConfig;
 
 /// The format that is written.
 const FORMAT: &str = "smalti comparison 1";
@@ -63,6 +64,9 @@ pub struct Measured {
     /// Seconds that its steps took, measurements between them included. Where a part of the run was
     /// killed and its time lost, scaled up from the rest.
     pub training_seconds: Option<f64>,
+    /// Who judged.
+    #[serde(default, skip_serializing_if = "JudgesConfig::is_empty")]
+    pub judges: JudgesConfig,
     /// Measures over all images.
     pub evaluation: Evaluation,
 }
@@ -93,6 +97,12 @@ impl Results {
 
     pub(super) fn write(&self, path: &Path) -> Result<(), TrainError> {
         crate::json::write(path, self)
+    }
+
+    /// Which of a measure's numbers there are: whether any entry has it.
+    pub fn have<T>(&self, measure: impl Fn(&Evaluation) -> Option<T>) -> bool {
+        let mut measured = self.entries.iter().filter_map(EntryResult::measured);
+        measured.any(|m| measure(&m.evaluation).is_some())
     }
 
     /// The stated rates, lowest first.

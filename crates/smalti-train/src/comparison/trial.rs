@@ -13,6 +13,7 @@ use super::candidate::Candidate;
 use super::result::{EntryResult, Measured, Outcome};
 use crate::error::TrainError;
 use crate::evaluation::{Measuring, evaluate};
+use crate::judges::{Judges, JudgesConfig};
 use crate::model_dir::TokenizerModel;
 use crate::observer::Observer;
 use crate::run::{RunOutcome, TokenizerImages, train_tokenizer};
@@ -27,6 +28,8 @@ pub(super) struct Trial<'a> {
     pub(super) folder: PathBuf,
     /// "2 of 8".
     pub(super) place: String,
+    /// Who judges, and the networks of them.
+    pub(super) judges: (&'a JudgesConfig, &'a Judges),
 }
 
 impl Trial<'_> {
@@ -42,13 +45,26 @@ impl Trial<'_> {
     ) -> Result<Option<EntryResult>, TrainError> {
         let label = self.candidate.entry.label();
         let path = self.folder.join(RESULT_FILE);
-        if let Some(result) = read_json::<EntryResult>(&path)? {
-            observer.note(&format!(
-                "{label} ({}): already measured, {}",
-                self.place,
-                self.folder.display()
-            ));
-            return Ok(Some(result));
+        match read_json::<EntryResult>(&path)? {
+            Some(result) if self.is_judged_alike(&result) => {
+                let folder = self.folder.display();
+                let place = &self.place;
+                observer.note(&format!("{label} ({place}): already measured, {folder}"));
+                return Ok(Some(result));
+            }
+            Some(EntryResult {
+                outcome: Outcome::Measured(earlier),
+                ..
+            }) => {
+                observer.note(&format!(
+                    "{label} ({}): already trained, to be judged anew",
+                    self.place
+                ));
+                let result = self.measure(earlier.training_seconds, images, device, observer)?;
+                crate::json::write(&path, &result)?;
+                return Ok(Some(result));
+            }
+            _ => {}
         }
         match self.train(images, device, observer) {
             Ok(Some(seconds)) => {
@@ -64,6 +80,11 @@ impl Trial<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn is_judged_alike(&self, result: &EntryResult) -> bool {
+        let measured = result.measured();
+        measured.is_some_and(|measured| measured.judges == *self.judges.0)
     }
 
     /// Trains to the end and says how long that took; `None` when stopped.
@@ -107,7 +128,10 @@ impl Trial<'_> {
         observer: &mut dyn Observer,
     ) -> Result<EntryResult, TrainError> {
         let model = TokenizerModel::load(&self.folder, device)?;
-        let measuring = Measuring::of(self.candidate.run(), device)?;
+        let measuring = Measuring {
+            batch_size: self.candidate.run().training.batch_size,
+            judges: self.judges.1.clone(),
+        };
         let (evaluation, _) = evaluate(&model.network, &images.eval, &measuring, observer)?;
         observer.note(&format!(
             "{} ({}): {:.2} dB",
@@ -118,6 +142,7 @@ impl Trial<'_> {
         Ok(self.result_of(Outcome::Measured(Measured {
             fingerprint: model.fingerprint,
             training_seconds,
+            judges: self.judges.0.clone(),
             evaluation,
         })))
     }

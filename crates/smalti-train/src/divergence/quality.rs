@@ -81,7 +81,7 @@ pub fn measure(
     observer.end();
     let quality = Quality {
         vae_psnr_db: vae_psnr / images.len() as f64,
-        tokenizer: meter.finish(),
+        tokenizer: meter.finish()?,
     };
     Ok((quality, exhibits))
 }

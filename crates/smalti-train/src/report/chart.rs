@@ -7,7 +7,7 @@
 use super::{
     axis::{Axis, AxisStyle, Scale},
     html::escape,
-    plot::{self, Canvas, SERIES_COLOURS, Size, Words, colour_class},
+    plot::{self, Canvas, SERIES_COLOURS, Size, Words, colour_class, is_dashed},
     series::{Series, segments},
     value::{Quantity, Value},
 };
@@ -53,7 +53,7 @@ impl LineChart {
         self
     }
 
-    /// Adds a series. Colours repeat after eight.
+    /// Adds a series. Colours repeat after eight, with dashed lines.
     pub fn series(&mut self, series: Series) -> &mut Self {
         self.series.push(series);
         self
@@ -265,8 +265,12 @@ fn draw_segments(canvas: &mut Canvas<'_, '_>, segments: Vec<Vec<(f64, f64)>>, st
                 .iter()
                 .for_each(|&point| canvas.dot(point, colour, 2.6));
         }
-        if segment.len() > 1 {
-            canvas.line(segment, colour, style.opacity, style.width);
+        if segment.len() < 2 {
+            continue;
+        }
+        match style.opacity == 1.0 && is_dashed(style.series) {
+            true => canvas.dashed_line(segment, colour),
+            false => canvas.line(segment, colour, style.opacity, style.width),
         }
     }
 }

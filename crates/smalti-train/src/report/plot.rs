@@ -25,7 +25,8 @@ use plotters::{
 };
 use std::ops::Range;
 
-/// Colours of the series in order of use; a chart with more series starts over. style.css maps each to a variable.
+/// Colours of the series in order of use; a chart with more series starts over with dashed lines. style.css maps each to a
+/// variable.
 pub(super) const SERIES_COLOURS: [RGBColor; 8] = [
     RGBColor(0x3B, 0x6F, 0xA0),
     RGBColor(0xC8, 0x75, 0x2D),
@@ -39,6 +40,10 @@ pub(super) const SERIES_COLOURS: [RGBColor; 8] = [
 const GRID: RGBColor = RGBColor(0xE4, 0xE4, 0xDF);
 const BASELINE: RGBColor = RGBColor(0xB4, 0xB4, 0xAC);
 const LABEL: RGBColor = RGBColor(0x6A, 0x6A, 0x64);
+
+/// Width of a line that is to be dashed, in drawn pixels: plotters knows no dashes, so the finished drawing gets them
+/// by this width, which no other line has.
+const DASHED: u32 = 13;
 
 /// Drawn pixels a shown pixel.
 pub(super) const SCALE: u32 = 8;
@@ -124,6 +129,19 @@ impl Canvas<'_, '_> {
             color: colour.mix(opacity),
             filled: false,
             stroke_width: scaled(width),
+        };
+        self.chart
+            .plotting_area()
+            .draw(&PathElement::new(points, style))
+            .expect(INFALLIBLE);
+    }
+
+    /// A dashed line through positions, as wide as one of the main lines.
+    pub(super) fn dashed_line(&mut self, points: Vec<(f64, f64)>, colour: RGBColor) {
+        let style = ShapeStyle {
+            color: colour.to_rgba(),
+            filled: false,
+            stroke_width: DASHED,
         };
         self.chart
             .plotting_area()
@@ -249,13 +267,20 @@ pub(super) fn standalone(
             (left, row) = (12.0, row + 1);
         }
         let RGBColor(red, green, blue) = SERIES_COLOURS[index % SERIES_COLOURS.len()];
-        texts += &format!(
-            "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"#{red:02X}{green:02X}{blue:02X}\"/>\n",
-            scaled(left),
-            (row * ROW - 6) * SCALE,
-            scaled(16.0),
-            3 * SCALE
-        );
+        // One stroke of the whole length, or two with a gap.
+        let strokes: &[(f64, f64)] = match is_dashed(index) {
+            true => &[(0.0, 6.0), (10.0, 6.0)],
+            false => &[(0.0, 16.0)],
+        };
+        for (start, length) in strokes {
+            texts += &format!(
+                "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"#{red:02X}{green:02X}{blue:02X}\"/>\n",
+                scaled(left + start),
+                (row * ROW - 6) * SCALE,
+                scaled(*length),
+                3 * SCALE
+            );
+        }
         texts += &text((left + 22.0, row * ROW), "fill=\"#222222\"", name);
         left += needed;
     }
@@ -321,7 +346,13 @@ fn elements(
 
 /// Leaves out what every element repeats and what is the default anyway; a page of charts shrinks by a third.
 fn tidy(elements: &str) -> String {
+    let dashes = format!(
+        "stroke-width=\"{DASHED}\" stroke-dasharray=\"{} {}\"",
+        scaled(6.0),
+        scaled(3.0)
+    );
     elements
+        .replace(&format!("stroke-width=\"{DASHED}\""), &dashes)
         .replace(" opacity=\"1\"", "")
         .replace(" font-family=\"sans-serif\"", "")
         .replace(" \"/>", "\"/>")
@@ -365,9 +396,15 @@ fn grid<'a, 'b>(
     chart
 }
 
-/// The number of a series' colour, as style.css names it.
+/// The number of a series' colour, as style.css names it, and whether its line is dashed.
 pub(super) fn colour_class(index: usize) -> String {
-    format!("series-{}", index % SERIES_COLOURS.len() + 1)
+    let dashed = if is_dashed(index) { " dashed" } else { "" };
+    format!("series-{}{dashed}", index % SERIES_COLOURS.len() + 1)
+}
+
+/// Whether a series is dashed: every second round through the colours.
+pub(super) fn is_dashed(index: usize) -> bool {
+    index / SERIES_COLOURS.len() % 2 == 1
 }
 
 #[cfg(test)]
@@ -397,6 +434,29 @@ mod tests {
         assert!(svg.contains("aria-label=\"a &quot;line&quot;\""));
         // Each tick twice: once at either axis.
         assert_eq!(svg.matches("\n0.5\n").count(), 2, "tick labels: {svg}");
+    }
+
+    #[test]
+    fn the_ninth_line_is_dashed_and_no_other() {
+        let style = AxisStyle {
+            scale: Scale::Linear,
+            padding: 0.0,
+            ticks: 2,
+            from_zero: false,
+            whole: false,
+        };
+        let axis = Axis::fit([0.0, 1.0], style).expect("drawable values");
+        let line = vec![(0.0, 0.0), (1.0, 1.0)];
+        let svg = draw((&axis, &axis), Size::Narrow, "", |canvas| {
+            canvas.line(line.clone(), SERIES_COLOURS[0], 1.0, 1.8);
+            canvas.dashed_line(line.clone(), SERIES_COLOURS[0]);
+            canvas.mark(0.25, "here", 0);
+        });
+        assert_eq!(svg.matches("stroke-dasharray").count(), 1, "{svg}");
+        assert_eq!(colour_class(7), "series-8");
+        assert_eq!(colour_class(8), "series-1 dashed");
+        assert_eq!(colour_class(16), "series-1");
+        assert!(include_str!("style.css").contains(".legend i.dashed"));
     }
 
     #[test]

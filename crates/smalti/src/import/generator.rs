@@ -287,6 +287,7 @@ mod tests {
             class: Some("9".into()),
             count: 2,
             seed: 1,
+            first: 0,
             sampling: None,
             batch_size: 2,
         };
