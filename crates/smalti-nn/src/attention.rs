@@ -8,7 +8,8 @@
 //! [`RotaryAttention`], whose positions turn queries and keys. Sequences `[batch, length, width]`, heads `[batch, heads, length, width/heads]`.
 //!
 //! State: none. The keys and values of earlier steps live in a [`KeyValueCache`] that belongs to the
-//! caller: allocated once for the longest sequence, written in place.
+//! caller: allocated once for the longest sequence, written in place. With them it keeps the three matrices
+//! of a causal layer as one.
 
 mod heads;
 mod packed;
@@ -22,7 +23,7 @@ pub use packed::SelfAttention;
 pub use rotary::RotaryAttention;
 pub use scaled::{cached_attention, causal_attention, full_attention};
 
-use crate::{Dropout, Init, Linear, Noise};
+use crate::{Dropout, Init, Linear, Noise, linear};
 use heads::{merge_heads, split_heads};
 use scaled::{Sees, attention_weights};
 
@@ -92,9 +93,14 @@ impl CausalSelfAttention {
     }
 
     /// The next positions `[batch, length, width]` of a sequence whose earlier keys and values are in
-    /// `cache`, to which theirs are added.
+    /// `cache`, to which theirs are added. The cache is one that this layer made, with the weights
+    /// that it has now.
+    ///
+    /// # Panics
+    /// When the cache is of another kind of layer or has no room.
     pub fn forward_cached(&self, input: Tensor<3>, cache: &mut KeyValueCache) -> Tensor<3> {
-        let [query, key, value] = self.project(input);
+        let packed = cache.packed.as_ref().expect("a cache made by this layer");
+        let [query, key, value] = packed.project(input, self.heads);
         cache.append(key, value);
         self.merge(cached_attention(query, cache))
     }
@@ -102,7 +108,11 @@ impl CausalSelfAttention {
     /// An empty cache for sequences of up to `capacity` positions.
     pub fn cache(&self, batch: usize, capacity: usize, device: &Device) -> KeyValueCache {
         let [width, _] = self.key.weight.lazy_shape().dims();
-        KeyValueCache::new([batch, self.heads, capacity, width / self.heads], device)
+        let cache = KeyValueCache::new([batch, self.heads, capacity, width / self.heads], device);
+        KeyValueCache {
+            packed: Some(Packed::of([&self.query, &self.key, &self.value])),
+            ..cache
+        }
     }
 
     /// Queries, keys and values `[batch, heads, length, width/heads]`.
@@ -116,12 +126,44 @@ impl CausalSelfAttention {
     }
 }
 
+/// The matrices of query, key and value below one another. A step of one position is bound by reading
+/// them: in one product they are read in one go, where training shares three products as well.
+#[derive(Clone, Debug)]
+struct Packed {
+    /// `[3·width, width]`
+    weight: Tensor<2>,
+    /// `[3·width]`
+    bias: Option<Tensor<1>>,
+}
+
+impl Packed {
+    fn of(layers: [&Linear; 3]) -> Self {
+        let weights = layers.map(|layer| layer.weight.val());
+        let biases = layers.map(|layer| layer.bias.as_ref().map(|bias| bias.val()));
+        let biases: Option<Vec<_>> = biases.into_iter().collect();
+        Self {
+            weight: Tensor::cat(weights.into(), 0),
+            bias: biases.map(|biases| Tensor::cat(biases, 0)),
+        }
+    }
+
+    /// Query, key and value `[batch, heads, length, width/heads]`.
+    fn project(&self, input: Tensor<3>, heads: usize) -> [Tensor<4>; 3] {
+        let packed = linear(input, self.weight.clone(), self.bias.clone());
+        // Three runs of heads.
+        let all = split_heads(packed, 3 * heads);
+        [0, 1, 2].map(|part| all.clone().narrow(1, part * heads, heads))
+    }
+}
+
 /// The keys and values of the positions seen so far, for one attention layer.
 #[derive(Clone, Debug)]
 pub struct KeyValueCache {
     keys: Tensor<4>,
     values: Tensor<4>,
     length: usize,
+    /// The layer's own, where it keeps three matrices.
+    packed: Option<Packed>,
 }
 
 impl KeyValueCache {
@@ -131,6 +173,7 @@ impl KeyValueCache {
             keys: Tensor::zeros(shape, device),
             values: Tensor::zeros(shape, device),
             length: 0,
+            packed: None,
         }
     }
 
