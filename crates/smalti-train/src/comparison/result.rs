@@ -48,7 +48,7 @@ pub struct EntryResult {
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// Trained and measured.
-    Measured(Measured),
+    Measured(Box<Measured>),
     /// A loss or a gradient became NaN or infinite.
     Diverged {
         /// Which, and where.

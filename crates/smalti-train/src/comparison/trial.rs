@@ -139,12 +139,12 @@ impl Trial<'_> {
             self.place,
             evaluation.psnr_db
         ));
-        Ok(self.result_of(Outcome::Measured(Measured {
+        Ok(self.result_of(Outcome::Measured(Box::new(Measured {
             fingerprint: model.fingerprint,
             training_seconds,
             judges: self.judges.0.clone(),
             evaluation,
-        })))
+        }))))
     }
 
     fn result_of(&self, outcome: Outcome) -> EntryResult {
