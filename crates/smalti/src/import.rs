@@ -9,7 +9,7 @@ use smalti_data::PreprocessPair;
 use smalti_models::autoencoder::Autoencoder;
 use smalti_models::autoencoder::published::fqgan::{self, AttentionHeads};
 use smalti_models::autoencoder::published::{
-    PublishedError, bsq_vit, gaussian_quant, llamagen, rq_vae,
+    PublishedError, bsq_vit, gaussian_quant, llamagen, rq_vae, taming,
 };
 use smalti_nn::Init;
 use smalti_train::TokenizerModel;
@@ -29,6 +29,8 @@ pub enum PublishedLayout {
     LlamaGen,
     /// FQGAN, of two or three branches: one file.
     Fqgan,
+    /// A VQGAN of taming-transformers, with nearest codes or Gumbel's: a yaml beside a `.ckpt` file.
+    Taming,
 }
 
 impl PublishedLayout {
@@ -42,7 +44,9 @@ impl PublishedLayout {
         match self {
             Self::LlamaGen => "MIT",
             Self::Fqgan => "CC-BY-NC-4.0",
-            Self::RqVae | Self::GaussianQuant | Self::BsqVit => "as its publisher says",
+            Self::RqVae | Self::GaussianQuant | Self::BsqVit | Self::Taming => {
+                "as its publisher says"
+            }
         }
     }
 }
@@ -98,6 +102,9 @@ impl Published {
             PublishedLayout::LlamaGen => llamagen::read(weights)?.into_model(init),
             PublishedLayout::Fqgan => {
                 fqgan::read(weights, AttentionHeads::default())?.into_model(init)
+            }
+            PublishedLayout::Taming => {
+                taming::load(&taming::read_config(&self.config())?, weights, init)
             }
         }
     }
@@ -158,9 +165,25 @@ mod tests {
                 "model.pt",
                 Some(vec![80; 3]),
             ),
+            (
+                PublishedLayout::Taming,
+                "taming_vqgan",
+                "last.ckpt",
+                Some(vec![96]),
+            ),
+            (
+                PublishedLayout::Taming,
+                "taming_gumbel",
+                "last.ckpt",
+                Some(vec![64]),
+            ),
         ] {
             let device = Device::flex();
-            let model = published(layout, case, file).read(&device).unwrap();
+            let mut published = published(layout, case, file);
+            if layout == PublishedLayout::Taming {
+                published.config = Some(published.weights.with_file_name("model.yaml"));
+            }
+            let model = published.read(&device).unwrap();
             let folder = tempfile::tempdir().unwrap();
             model.save(folder.path()).unwrap();
             let tokenizer = crate::Tokenizer::load(folder.path(), &device).unwrap();

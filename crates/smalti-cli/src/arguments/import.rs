@@ -18,6 +18,8 @@ pub(crate) enum Layout {
     Llamagen,
     /// FQGAN's tokenizers, of two or three branches: one file
     Fqgan,
+    /// Taming's tokenizers, VQModel and GumbelVQ: a .ckpt file beside a yaml
+    Taming,
     /// RQ-Transformer, a generator: model.pt beside config.yaml
     RqTransformer,
     /// LlamaGen's generators: one file
@@ -43,6 +45,7 @@ impl Layout {
             Self::BsqVit => Kind::Tokenizer(PublishedLayout::BsqVit),
             Self::Llamagen => Kind::Tokenizer(PublishedLayout::LlamaGen),
             Self::Fqgan => Kind::Tokenizer(PublishedLayout::Fqgan),
+            Self::Taming => Kind::Tokenizer(PublishedLayout::Taming),
             Self::RqTransformer => Kind::Generator(PublishedGeneratorLayout::RqTransformer),
             Self::LlamagenGpt => Kind::Generator(PublishedGeneratorLayout::LlamaGen),
             Self::Far => Kind::Generator(PublishedGeneratorLayout::Far),

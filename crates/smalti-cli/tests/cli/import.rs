@@ -50,6 +50,7 @@ fn wrong_files_say_what_they_lack() {
     for (words, code, part) in [
         (format!("--layout fqgan {llamagen}"), 1, "quantize_sem"),
         (format!("--layout rq-vae {llamagen}"), 1, "config.yaml"),
+        (format!("--layout taming {llamagen}"), 1, "config.yaml"),
         ("--layout llamagen nowhere.pt".to_owned(), 1, "nowhere.pt"),
         (
             format!("--layout llamagen {llamagen} --config a.yaml"),

@@ -7,6 +7,7 @@ pub mod gaussian_quant;
 pub mod llamagen;
 mod network;
 pub mod rq_vae;
+pub mod taming;
 mod transformer;
 mod yaml;
 

@@ -10,5 +10,6 @@ mod lpips;
 mod r1;
 mod rq_vae;
 mod support;
+mod taming;
 mod taming_gpt;
 mod vision_transformer;

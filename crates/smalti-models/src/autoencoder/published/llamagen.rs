@@ -145,7 +145,7 @@ fn renamed(name: &str) -> String {
 }
 
 /// `weights` with the state of codebooks that no published file holds.
-fn with_codebooks(mut weights: Weights, model: &Autoencoder) -> Weights {
+pub(super) fn with_codebooks(mut weights: Weights, model: &Autoencoder) -> Weights {
     for (name, array) in Weights::of(model.quantizer()).0 {
         let name = format!("quantizer.{name}");
         let published = |end: &str| {
