@@ -13,9 +13,10 @@ use std::path::PathBuf;
 
 use smalti_nn::state::WeightsError;
 
+pub(crate) use network::coloured;
 pub use network::{FeatureConfig, FeatureNetwork};
 pub use plan::Backbone;
-pub(crate) use plan::{Plan, Step};
+use plan::{Plan, Step};
 pub use trunk::Trunk;
 pub use vision_transformer::VisionTransformer;
 

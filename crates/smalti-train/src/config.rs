@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use smalti_data::{DataError, DatasetConfig, PreprocessPair, Split, Views};
 use smalti_models::autoencoder::AutoencoderConfig;
 use smalti_models::generators::sampling::SamplingConfig;
-use smalti_models::perceptual::PerceptualConfig;
+use smalti_models::perceptual::{ContrastiveConfig, PerceptualConfig};
 
 use crate::adversary::AdversarialConfig;
 use crate::average::AverageConfig;
@@ -106,6 +106,9 @@ pub struct TokenizerRun {
     /// The network whose distance is the loss `perceptual`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub perceptual: Option<PerceptualConfig>,
+    /// The network whose features are told apart by the loss `contrastive`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contrastive: Option<ContrastiveConfig>,
     /// The discriminator whose opinion is the loss `adversarial`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adversarial: Option<AdversarialConfig>,
@@ -241,6 +244,9 @@ impl TokenizerRun {
             problems.extend(adversarial.problems());
         }
         if let Some(Err(error)) = self.perceptual.as_ref().map(PerceptualConfig::validate) {
+            problems.push(error.to_string());
+        }
+        if let Some(Err(error)) = self.contrastive.as_ref().map(ContrastiveConfig::validate) {
             problems.push(error.to_string());
         }
         let heads = &self.model.representation;

@@ -116,7 +116,7 @@ impl FeatureConfig {
             Self::Vgg19 { file } => FeatureNetwork::Trunk(trunk(Backbone::Vgg19, file)?),
             Self::Alexnet { file } => FeatureNetwork::Trunk(trunk(Backbone::Alexnet, file)?),
             Self::StLpips { file } => {
-                FeatureNetwork::Trunk(Trunk::read_shift_tolerant(file, device)?)
+                FeatureNetwork::Trunk(Trunk::read_shift_tolerant(&[], file, device)?)
             }
         })
     }
@@ -186,7 +186,7 @@ impl FeatureNetwork {
 }
 
 /// Images in [−1, 1] as deviations from a mean colour.
-fn coloured(images: Tensor<4>, mean: [f32; 3], deviation: [f32; 3]) -> Tensor<4> {
+pub(crate) fn coloured(images: Tensor<4>, mean: [f32; 3], deviation: [f32; 3]) -> Tensor<4> {
     let device = images.device();
     let colours = |values: [f32; 3]| Tensor::<1>::from_data(values, &device).reshape([1, 3, 1, 1]);
     let images = images.mul_scalar(0.5).add_scalar(0.5);

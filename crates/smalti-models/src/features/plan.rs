@@ -63,6 +63,24 @@ pub(crate) enum Step {
     Blur,
 }
 
+impl Step {
+    /// The side of its map for maps of `side`, if there is room.
+    fn side_after(&self, side: usize) -> Option<usize> {
+        let windows = |side: usize, kernel, stride| Some(side.checked_sub(kernel)? / stride + 1);
+        match *self {
+            Self::Convolution {
+                kernel,
+                stride,
+                padding,
+            } => windows(side + 2 * padding, kernel, stride),
+            Self::Rectifier(_) => Some(side),
+            Self::Pool { kernel, stride } => windows(side, kernel, stride),
+            // Two rows can be reflected where there are three.
+            Self::Blur => (side > 2).then(|| side.div_ceil(2) + 1),
+        }
+    }
+}
+
 /// The layers of a trunk up to the last tap, and which of them are taps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -94,7 +112,7 @@ impl Plan {
     /// The trunks of ST-LPIPS (Ghildyal, Liu, ECCV 2022, arXiv 2207.13686): pooling moves by one, and a
     /// blur does the halving; in AlexNet the first convolution moves by one as well, and blurs follow it
     /// before its rectifier.
-    pub(crate) fn shift_tolerant(backbone: Backbone) -> Self {
+    pub(crate) fn shift_tolerant(backbone: Backbone, taps: &[&str]) -> Result<Self, Vec<String>> {
         let pool = |kernel| {
             move |steps: &mut Vec<Step>| {
                 steps.extend([Step::Pool { kernel, stride: 1 }, Step::Blur]);
@@ -108,8 +126,7 @@ impl Plan {
             }
             _ => vgg(backbone.groups(), &pool(2)),
         };
-        Self::tapped(backbone, steps, &backbone.default_taps())
-            .expect("default taps are the names of layers")
+        Self::tapped(backbone, steps, taps)
     }
 
     fn tapped(
@@ -136,27 +153,38 @@ impl Plan {
         Ok(Self { steps, taps })
     }
 
-    /// The smallest side of an image that every layer has room for.
-    pub(crate) fn smallest_side(&self) -> usize {
+    /// The smallest side of an image that every layer has room for, with maps of at least `least` positions on a
+    /// side at the taps.
+    pub(crate) fn smallest_side(&self, least: usize) -> usize {
+        let fits = |side: &usize| {
+            let maps = self.map_sides(*side);
+            maps.is_some_and(|maps| maps.iter().all(|&map| map >= least))
+        };
         (1..)
-            .find(|&side| self.side_after(side).is_some())
+            .find(fits)
             .expect("a large enough image passes every layer")
     }
 
-    /// The side of the last map for images of `side`, if they pass.
-    fn side_after(&self, side: usize) -> Option<usize> {
-        let windows = |side: usize, kernel, stride| Some(side.checked_sub(kernel)? / stride + 1);
-        self.steps.iter().try_fold(side, |side, step| match step {
-            Step::Convolution {
-                kernel,
-                stride,
-                padding,
-            } => windows(side + 2 * padding, *kernel, *stride),
-            Step::Rectifier(_) => Some(side),
-            Step::Pool { kernel, stride } => windows(side, *kernel, *stride),
-            // Two rows can be reflected where there are three.
-            Step::Blur => (side > 2).then(|| side.div_ceil(2) + 1),
-        })
+    /// The sides of the maps at the taps for images of `side`, if they pass.
+    fn map_sides(&self, side: usize) -> Option<Vec<usize>> {
+        let mut maps = Vec::new();
+        let mut side = side;
+        for (place, step) in self.steps.iter().enumerate() {
+            side = step.side_after(side)?;
+            if self.taps.contains(&place) {
+                maps.push(side);
+            }
+        }
+        Some(maps)
+    }
+
+    /// The names of the tapped layers.
+    pub(crate) fn tap_names(&self) -> Vec<&str> {
+        let name = |&tap: &usize| match &self.steps[tap] {
+            Step::Rectifier(name) => name.as_str(),
+            _ => unreachable!("taps are rectifiers"),
+        };
+        self.taps.iter().map(name).collect()
     }
 }
 
@@ -205,6 +233,10 @@ mod tests {
         Plan::new(backbone, &backbone.default_taps()).unwrap()
     }
 
+    fn shift_tolerant(backbone: Backbone) -> Plan {
+        Plan::shift_tolerant(backbone, &backbone.default_taps()).unwrap()
+    }
+
     fn convolutions(plan: &Plan) -> Vec<usize> {
         let is = |i: &usize| matches!(plan.steps[*i], Step::Convolution { .. });
         (0..plan.steps.len()).filter(is).collect()
@@ -222,19 +254,29 @@ mod tests {
 
     #[test]
     fn shift_tolerant_layers_have_the_published_numbers() {
-        let alexnet = Plan::shift_tolerant(Backbone::Alexnet);
+        let alexnet = shift_tolerant(Backbone::Alexnet);
         assert_eq!(alexnet.taps, [2, 6, 10, 12, 14]);
         assert_eq!(convolutions(&alexnet), [0, 5, 9, 11, 13]);
-        let vgg = Plan::shift_tolerant(Backbone::Vgg16);
+        let vgg = shift_tolerant(Backbone::Vgg16);
         assert_eq!(vgg.taps, [3, 9, 17, 25, 33]);
         assert_eq!(convolutions(&vgg)[2..5], [6, 8, 12]);
     }
 
     #[test]
     fn the_smallest_image_is_known() {
-        assert_eq!(plan(Backbone::Vgg16).smallest_side(), 16);
-        assert_eq!(plan(Backbone::Alexnet).smallest_side(), 31);
-        assert_eq!(Plan::shift_tolerant(Backbone::Alexnet).smallest_side(), 21);
+        assert_eq!(plan(Backbone::Vgg16).smallest_side(1), 16);
+        assert_eq!(plan(Backbone::Alexnet).smallest_side(1), 31);
+        assert_eq!(shift_tolerant(Backbone::Alexnet).smallest_side(1), 21);
+    }
+
+    #[test]
+    fn so_are_the_maps() {
+        let vgg = plan(Backbone::Vgg19);
+        assert_eq!(vgg.map_sides(32).unwrap(), [32, 16, 8, 4, 2]);
+        assert_eq!((vgg.smallest_side(2), vgg.map_sides(15)), (32, None));
+        let shallow = Plan::new(Backbone::Vgg19, &["relu3_3", "relu1_2"]).unwrap();
+        assert_eq!(shallow.smallest_side(2), 8);
+        assert_eq!(shallow.tap_names(), ["relu1_2", "relu3_3"]);
     }
 
     #[test]

@@ -43,12 +43,16 @@ impl Trunk {
         Self::read_plan(plan, backbone.name(), path, device)
     }
 
-    /// Reads the trunk of a shift-tolerant LPIPS with the taps of that distance; the file says which backbone it
-    /// has.
+    /// Reads the trunk of a shift-tolerant LPIPS, whose file says which backbone it has: with the named taps, or
+    /// without any those of the distance.
     ///
     /// # Errors
-    /// When the file cannot be read or holds something else.
-    pub fn read_shift_tolerant(path: &Path, device: &Device) -> Result<Self, FeatureError> {
+    /// As [`read`](Self::read).
+    pub fn read_shift_tolerant(
+        taps: &[&str],
+        path: &Path,
+        device: &Device,
+    ) -> Result<Self, FeatureError> {
         // The second convolution tells the backbones apart: 3×3 in the first slice, 5×5 in the second.
         let second = read_weights(path, &["state_dict"], |name| {
             name.ends_with("slice1.2.weight")
@@ -58,7 +62,12 @@ impl Trunk {
             _ => Backbone::Vgg16,
         };
         let name = format!("the shift-tolerant {}", backbone.name());
-        Self::read_plan(Plan::shift_tolerant(backbone), &name, path, device)
+        let plan = match taps {
+            [] => Plan::shift_tolerant(backbone, &backbone.default_taps()),
+            taps => Plan::shift_tolerant(backbone, taps),
+        };
+        let plan = plan.map_err(FeatureError::Invalid)?;
+        Self::read_plan(plan, &name, path, device)
     }
 
     fn read_plan(
@@ -128,7 +137,7 @@ impl Trunk {
     /// When a side is smaller than [`smallest_side`](Self::smallest_side).
     pub fn forward(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
         let [_, _, height, width] = images.dims();
-        let least = self.plan.smallest_side();
+        let least = self.plan.smallest_side(1);
         assert!(
             height.min(width) >= least,
             "this network needs images of at least {least}x{least} pixels, got {width}x{height}"
@@ -160,7 +169,17 @@ impl Trunk {
 
     /// The smallest side of an image that every layer has room for.
     pub fn smallest_side(&self) -> usize {
-        self.plan.smallest_side()
+        self.plan.smallest_side(1)
+    }
+
+    /// The smallest side of an image whose maps have at least `least` positions on a side.
+    pub fn smallest_side_for(&self, least: usize) -> usize {
+        self.plan.smallest_side(least)
+    }
+
+    /// The names of the tapped layers, in their order.
+    pub fn taps(&self) -> Vec<&str> {
+        self.plan.tap_names()
     }
 }
 

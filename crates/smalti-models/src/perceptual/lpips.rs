@@ -55,8 +55,7 @@ impl Lpips {
     /// # Errors
     /// When the file cannot be read or holds something else.
     pub fn read_shift_tolerant(file: &Path, device: &Device) -> Result<Self, FeatureError> {
-        let net = Trunk::read_shift_tolerant(file, device)?;
-        Self::with_heads(net, file, device)
+        Self::with_heads(Trunk::read_shift_tolerant(&[], file, device)?, file, device)
     }
 
     fn with_heads(net: Trunk, path: &Path, device: &Device) -> Result<Self, FeatureError> {

@@ -225,7 +225,7 @@ fn the_last_maps_of_the_shift_tolerant_form_are_vectors_of_images() {
         let file = golden
             .folder
             .join(format!("{name}_shift_tolerant_narrow.pth"));
-        let trunk = Trunk::read_shift_tolerant(&file, &device).unwrap();
+        let trunk = Trunk::read_shift_tolerant(&[], &file, &device).unwrap();
         let network = FeatureConfig::StLpips { file }.load(&device).unwrap();
         assert_eq!(network.width(), *trunk.widths().last().unwrap());
         assert_eq!(network.smallest_side(), trunk.smallest_side());

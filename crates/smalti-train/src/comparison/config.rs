@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use smalti_models::autoencoder::AutoencoderConfig;
-use smalti_models::perceptual::PerceptualConfig;
+use smalti_models::perceptual::{ContrastiveConfig, PerceptualConfig};
 use smalti_quantize::QuantizerConfig;
 
 use crate::adversary::AdversarialConfig;
@@ -67,6 +67,9 @@ pub struct BaseRun {
     /// The network whose distance is the loss `perceptual`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub perceptual: Option<PerceptualConfig>,
+    /// The network whose features are told apart by the loss `contrastive`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contrastive: Option<ContrastiveConfig>,
     /// The discriminator whose opinion is the loss `adversarial`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adversarial: Option<AdversarialConfig>,
@@ -203,6 +206,7 @@ impl ComparisonConfig {
             model: self.model(entry)?,
             reconstruction: entry.reconstruction.unwrap_or(base.reconstruction),
             perceptual: base.perceptual.clone(),
+            contrastive: base.contrastive.clone(),
             adversarial: base.adversarial.clone(),
             representation: base.representation.clone(),
             losses,

@@ -2,10 +2,11 @@
 //!
 //! `L = Σ wᵢ·Lᵢ(x, x̂) + Σ wⱼ·Lⱼ(latents) + s·λ·w·G(x̂)`
 //!
-//! The first sum compares images (`reconstruction`, `perceptual`), the second is the quantizer's and that of
-//! prediction heads (`representation`), the
-//! last term the adversary's: `w` is `losses.adversarial`, `s` in [0, 1] how far it has joined, and `λ`
-//! balances it by the norms of both gradients at the decoder's last layer.
+//! The first sum compares images (`reconstruction`, `perceptual`, `contrastive`), the second is the quantizer's and that
+//! of prediction heads (`representation`), the last term the adversary's: `w` is `losses.adversarial`, `s` in [0, 1] how
+//! far it has joined, and `λ` balances it by the norms of both gradients at the decoder's last layer. There
+//! `reconstruction` and `perceptual` stand for the first sum: the contrastive loss is left out, so that λ keeps the
+//! meaning it has without one.
 //!
 //! The graph is cut in front of that layer: the losses on images and the adversary's go backward to the
 //! cut each by itself, and what they say together goes on through the rest of the network once
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor};
 use smalti_models::autoencoder::{Autoencoder, LAST_LAYER, REPRESENTATION};
-use smalti_models::perceptual::Lpips;
+use smalti_models::perceptual::{Contrastive, Lpips};
 use smalti_nn::Noise;
 use smalti_quantize::{NamedLoss, QuantizeError, UpdateReport};
 
@@ -29,12 +30,17 @@ use crate::passage::{Passage, leaf};
 use crate::representation::Representation;
 use crate::trainer::read_losses;
 
+/// The name of the loss that compares positions.
+const CONTRASTIVE: &str = "contrastive";
+
 /// The losses that compare images, and the weights of all.
 #[derive(Debug)]
 pub(super) struct Objective {
     pub(super) reconstruction: ReconstructionLoss,
     /// Frozen.
     pub(super) perceptual: Option<Lpips>,
+    /// Frozen.
+    pub(super) contrastive: Option<Contrastive>,
     /// What prediction heads are held against.
     pub(super) representation: Option<Representation>,
     pub(super) weights: BTreeMap<String, f64>,
@@ -71,18 +77,20 @@ impl Objective {
         device: &Device,
     ) -> Result<Self, TrainError> {
         let perceptual = config.perceptual.as_ref();
+        let contrastive = config.contrastive.as_ref();
         let (heads, inner) = (&config.model.representation, device.clone().inner());
         let targets = config.representation.as_ref();
         let representation = targets.map(|t| Representation::load(t, heads, images, &inner));
         Ok(Self {
             reconstruction: config.reconstruction,
             perceptual: perceptual.map(|p| p.load(device)).transpose()?,
+            contrastive: contrastive.map(|c| c.load(device)).transpose()?,
             representation: representation.transpose()?,
             weights: config.losses.clone(),
         })
     }
 
-    /// The losses that compare images, unweighted.
+    /// The losses that compare images and that an adversary is balanced against, unweighted.
     fn on_images(&self, images: Tensor<4>, reconstructions: Tensor<4>) -> Vec<NamedLoss> {
         let reconstruction = self
             .reconstruction
@@ -106,12 +114,17 @@ impl Objective {
             .map(|p| ("perceptual", p.smallest_side()));
         let representation = self.representation.as_ref();
         let representation = representation.map(|r| ("representation", r.smallest_side()));
+        let small = |side: usize| width.min(height) < side;
         let problems = perceptual.into_iter().chain(representation);
-        let problems = problems.filter(|(_, side)| width.min(height) < *side);
+        let problems = problems.filter(|(_, side)| small(*side));
         let problems = problems.map(|(name, side)| {
             format!("{name}: its network needs images of at least {side} pixels on a side, got {width}x{height}; change data.preprocess")
         });
-        TrainError::unless_empty(problems.collect())
+        let contrastive = self.contrastive.as_ref().map(Contrastive::smallest_side);
+        let contrastive = contrastive.filter(|side| small(*side)).map(|side| {
+            format!("contrastive: its layers need images of at least {side} pixels on a side to have positions to tell apart, got {width}x{height}; leave the deepest out of contrastive.layers, or change data.preprocess")
+        });
+        TrainError::unless_empty(problems.chain(contrastive).collect())
     }
 
     /// Refuses weights that do not fit the losses.
@@ -121,6 +134,7 @@ impl Objective {
         adversary: Option<&Adversary>,
     ) -> Result<(), TrainError> {
         let mut produced: Vec<&str> = losses.iter().map(|(name, _)| *name).collect();
+        produced.extend(self.contrastive.as_ref().map(|_| CONTRASTIVE));
         produced.extend(adversary.map(|_| adversary::LOSS));
         require_names(&produced, &self.weights)
     }
@@ -135,33 +149,42 @@ impl Objective {
         adversary: Option<&Adversary>,
         lesson: Lesson<'_>,
     ) -> Result<Learned, TrainError> {
-        let step = lesson.step;
-        let (passage, report) = Passage::forward(model, &lesson.images, lesson.noise)
-            .map_err(|error| diverged(error, step))?;
+        let Lesson {
+            images,
+            indices,
+            step,
+            noise,
+        } = lesson;
+        let (passage, report) =
+            Passage::forward(model, &images, noise).map_err(|error| diverged(error, step))?;
         let mut inner = passage.losses().to_vec();
         if let Some(representation) = &self.representation {
             let guesses = model.predictions(&passage.quantized().quantized);
-            let images = lesson.images.clone().inner();
-            let loss = representation.loss(guesses, &images, lesson.indices);
+            let loss = representation.loss(guesses, &images.clone().inner(), indices);
             inner.push((REPRESENTATION, loss));
         }
 
         let cut = leaf(passage.hidden());
         let reconstructions = model.finish(cut.clone());
         let untracked = reconstructions.clone().inner();
-        let mut losses = self.on_images(lesson.images, reconstructions);
+        let mut losses = self.on_images(images.clone(), reconstructions);
         let own = weigh(&losses, &self.weights)?.expect("images are compared");
         losses.extend(inner.iter().cloned());
         self.require_names(&losses, adversary)?;
         let mut measures = read_losses(&losses, step)?;
         let mut sum = Side::of(model, &cut, &own);
         drop((own, losses));
+        let hidden = cut.inner();
         if let Some(judge) = adversary {
-            let strength = judge.config().strength(step);
+            let (strength, hidden) = (judge.config().strength(step), hidden.clone());
             if strength > 0.0 {
-                let hidden = cut.inner();
                 measures.extend(self.judged(model, (judge, strength), hidden, &mut sum, step)?);
             }
+        }
+        if let Some(contrastive) = &self.contrastive {
+            let perturbation = passage.quantized().perturbation.clone();
+            let loss = |made| contrastive.loss(images, made, perturbation, noise);
+            measures.extend(self.told_apart(model, loss, hidden, &mut sum, step)?);
         }
 
         let mut gradients = passage.backward(model, sum.slope, weigh(&inner, &self.weights)?);
@@ -193,6 +216,23 @@ impl Objective {
         let weight = strength * balance * weight_of(adversary::LOSS, &self.weights)?;
         sum.add(judged, weight);
         measures.push(("adversarial_weight".into(), weight));
+        Ok(measures)
+    }
+
+    /// Adds the gradient of the loss that compares positions, which the adversary is not balanced against.
+    fn told_apart(
+        &self,
+        model: &Autoencoder,
+        loss: impl FnOnce(Tensor<4>) -> Tensor<1>,
+        hidden: Tensor<4>,
+        sum: &mut Side,
+        step: u64,
+    ) -> Result<Measures, TrainError> {
+        let cut = leaf(hidden);
+        let loss = loss(model.finish(cut.clone()));
+        let measures = read_losses(&[(CONTRASTIVE, loss.clone())], step)?;
+        let weight = weight_of(CONTRASTIVE, &self.weights)?;
+        sum.add(Side::of(model, &cut, &loss), weight);
         Ok(measures)
     }
 }
@@ -237,13 +277,14 @@ mod tests {
     use burn::tensor::TensorData;
     use smalti_models::autoencoder::AutoencoderConfig;
     use smalti_models::discriminators::{DiscriminatorConfig, PatchConfig, PatchNorm};
+    use smalti_models::perceptual::ContrastiveConfig;
     use smalti_nn::Init;
     use smalti_nn::state::host_values;
 
     use crate::adversary::{AdversarialConfig, Balance};
     use crate::optimizer::OptimizerConfig;
 
-    const NETWORK: &str = "[network]\nresolution = 16\nchannels = 4\nmultipliers = [1, 2]\nblocks = 1\nz_channels = 4\nnorm_groups = 2\n[quantizer]\nkind = 'sim_vq'\ncodebook_size = 8\ncode_dim = 4\n";
+    const NETWORK: &str = "[network]\nresolution = 16\nchannels = 4\nmultipliers = [1, 2]\nblocks = 1\nz_channels = 4\nnorm_groups = 2\n[quantizer]\nkind = 'regularized'\ncodebook_size = 8\ncode_dim = 4\n";
 
     fn adversary(balance: Balance, init: &mut Init) -> Adversary {
         let config = AdversarialConfig {
@@ -265,6 +306,31 @@ mod tests {
         Adversary::new(&config, &optimizer, init).unwrap()
     }
 
+    /// On two layers of the narrow VGG-16 of a golden.
+    fn contrastive(device: &Device) -> Contrastive {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens");
+        let text = format!(
+            "network = {{ kind = 'vgg16', file = '{root}/taming_vqgan/last.ckpt' }}\n\
+             layers = [{{ name = 'relu1_2', weight = 0.5 }}, {{ name = 'relu2_2', weight = 1.0 }}]"
+        );
+        let config: ContrastiveConfig = toml::from_str(&text).unwrap();
+        config.load(device).unwrap()
+    }
+
+    /// What the adversary's gradient was multiplied by.
+    fn weight_in(learned: &Learned) -> f64 {
+        let mut measures = learned.measures.iter();
+        let weight = measures.find(|(name, _)| name == "adversarial_weight");
+        weight.expect("the adversary counted").1
+    }
+
+    /// The step's noise after each half has taken its own.
+    fn noise() -> Noise {
+        let mut noise = Noise::from_seed(1);
+        let _ = [noise.fork(), noise.fork()];
+        noise
+    }
+
     fn setup(balance: Balance) -> (Autoencoder, Adversary, Objective, Tensor<4>) {
         let device = Device::flex().autodiff();
         let mut init = Init::new(&device, 5);
@@ -273,13 +339,14 @@ mod tests {
         let adversary = adversary(balance, &mut init);
         let weights = [
             ("reconstruction", 2.0),
-            ("commitment", 0.25),
-            ("codebook", 1.0),
+            ("prior", 0.1),
+            ("contrastive", 0.3),
             ("adversarial", 0.5),
         ];
         let objective = Objective {
             reconstruction: ReconstructionLoss::SquaredError,
             perceptual: None,
+            contrastive: Some(contrastive(&device)),
             representation: None,
             weights: weights.map(|(n, w)| (n.to_owned(), w)).into(),
         };
@@ -304,16 +371,18 @@ mod tests {
         let learned = objective
             .learn(&mut model, adversary.as_ref(), lesson)
             .unwrap();
-        let mut noise = Noise::from_seed(1);
-        let (result, _) = model
-            .reconstruct_and_update(images.clone(), &mut noise)
-            .unwrap();
-        let mut losses = objective.on_images(images, result.images.clone());
-        losses.extend(result.losses);
+        let (latents, mut noise) = (model.latents(images.clone(), None), noise());
+        let (quantized, _) = model.quantize_and_update(latents, &mut noise).unwrap();
+        let made = model.finish(model.hidden(quantized.quantized, None));
+        let mut losses = objective.on_images(images.clone(), made.clone());
+        let contrastive = objective.contrastive.as_ref().unwrap();
+        let told = contrastive.loss(images, made.clone(), quantized.perturbation, &mut noise);
+        losses.push((CONTRASTIVE, told));
+        losses.extend(quantized.losses);
         let mut total = weigh(&losses, &objective.weights).unwrap().unwrap();
         if let Some(adversary) = adversary {
-            let weight = learned.measures.last().unwrap().1;
-            total = total + adversary.opinion(result.images).mul_scalar(weight);
+            let weight = weight_in(&learned);
+            total = total + adversary.opinion(made).mul_scalar(weight);
         }
         let whole = Gradients::of(&model, &total.backward());
         (learned, whole)
@@ -331,7 +400,7 @@ mod tests {
                     host_values(whole.remove(&name).unwrap()),
                 );
                 // Keys have no use for a bias: its gradient is rounding.
-                let scale = b.iter().fold(1e-4f32, |most, v| most.max(v.abs()));
+                let scale = b.iter().fold(1e-3f32, |most, v| most.max(v.abs()));
                 for (a, b) in a.iter().zip(&b) {
                     assert!((a - b).abs() < 1e-4 * scale, "{name}: {a} {b}");
                 }
@@ -344,14 +413,14 @@ mod tests {
         let (model, adversary, objective, images) = setup(Balance::default());
         let norm = |loss: Tensor<1>| Gradients::of(&model, &loss.backward()).norm_of(LAST_LAYER);
         let reconstructions = || {
-            let pass = model.reconstruct(images.clone(), &mut Noise::from_seed(1));
+            let pass = model.reconstruct(images.clone(), &mut noise());
             pass.unwrap().images
         };
         let losses = objective.on_images(images.clone(), reconstructions());
         let own = norm(weigh(&losses, &objective.weights).unwrap().unwrap());
         let judged = norm(adversary.opinion(reconstructions()));
         let (learned, _) = both(Some(Balance::default()));
-        let weight = learned.measures.last().unwrap().1;
+        let weight = weight_in(&learned);
         let expected = 0.5 * own / (judged + 1e-4);
         assert!(
             (weight / expected - 1.0).abs() < 1e-4,

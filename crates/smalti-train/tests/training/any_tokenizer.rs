@@ -10,7 +10,7 @@ use smalti_train::{GeneratorModel, TrainError, journal};
 use crate::support::{files, generator, run, tokenizer};
 
 /// Quantizers with several codes at a position where they can have several, and their losses.
-const QUANTIZERS: [(&str, &str, &str); 11] = [
+const QUANTIZERS: [(&str, &str, &str); 13] = [
     (
         "gaussian",
         "{kind = 'gaussian', codebook_size = 64, code_dim = 4, channels = 8}",
@@ -46,6 +46,16 @@ const QUANTIZERS: [(&str, &str, &str); 11] = [
         "ibq",
         "{kind = 'ibq', codebook_size = 64, code_dim = 8}",
         "double_quantization = 1.0, commitment = 0.25, codebook = 1.0, sample_entropy = 0.0, unused_entropy = 0.0, ",
+    ),
+    (
+        "regularized",
+        "{kind = 'regularized', codebook_size = 64, code_dim = 8}",
+        "prior = 0.1, ",
+    ),
+    (
+        "gumbel",
+        "{kind = 'gumbel', codebook_size = 64, code_dim = 8}",
+        "divergence = 5e-4, ",
     ),
     (
         "vector",

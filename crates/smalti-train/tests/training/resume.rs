@@ -29,6 +29,18 @@ const GAUSSIAN: [&str; 2] = [
     "losses={reconstruction = 1.0, divergence = 1e-5}",
 ];
 
+/// Codes that are drawn at a temperature that falls, held to a moving average of their use, and positions that are drawn
+/// to be told apart.
+const REGULARIZED: [&str; 3] = [
+    "model.quantizer={kind = 'regularized', codebook_size = 64, code_dim = 8, posterior_decay = 0.9, temperature = {kind = 'cosine', from = 1.0, to = 0.1, batches = 20}}",
+    "losses={reconstruction = 1.0, prior = 0.1, contrastive = 0.1}",
+    concat!(
+        "contrastive={network = {kind = 'vgg16', file = '",
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../goldens/taming_vqgan/last.ckpt'}}"
+    ),
+];
+
 const GENERATOR: [&str; 10] = [
     "training.steps=9",
     "training.batch_size=3",
@@ -103,6 +115,25 @@ fn an_interrupted_tokenizer_run_equals_an_uninterrupted_one() {
         }
         assert_same_files(&whole, &pieces);
     }
+}
+
+#[test]
+fn an_interrupted_regularized_run_equals_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings: Vec<&str> = TOKENIZER
+        .into_iter()
+        .filter(|setting| !setting.starts_with("model.quantizer"))
+        .chain(REGULARIZED)
+        .collect();
+    let config = tokenizer(&settings);
+    let (whole, pieces) = (folder.path().join("whole"), folder.path().join("pieces"));
+    run(&config, &whole).unwrap();
+    run_in_pieces(&config, &pieces, 5);
+    assert_same_files(&whole, &pieces);
+    let entries = journal::read(&whole.join("metrics.jsonl")).unwrap();
+    let first = entries.iter().find(|entry| entry.phase == "train").unwrap();
+    let losses = ["prior", "contrastive"].map(|name| first.number(name));
+    assert!(losses.iter().all(|loss| loss.is_some_and(|l| l != 0.0)));
 }
 
 #[test]
