@@ -104,7 +104,7 @@ fn row(entry: &EntryResult, judges: &[&Judge]) -> Vec<String> {
         number(evaluation.ssim, 3),
     ];
     let judged = judges.iter().map(|judge| (judge.number)(evaluation));
-    row.extend(judged.map(|value| number(value, 4)));
+    row.extend(judged.map(|value| value.map_or(String::new(), table::distance)));
     row.push(format!("{:.1} %", 100.0 * evaluation.usage));
     row.push(number(measured.training_seconds, 1));
     row

@@ -133,18 +133,18 @@ fn describe(distance: &SetDistance) -> String {
     let kernel = &distance.kernel_distance;
     let deviation = kernel
         .deviation
-        .map(|deviation| format!(" ± {deviation:.6}"));
+        .map(|deviation| format!(" ± {}", table::distance(deviation)));
     let rows = [
         ("network", distance.network.clone()),
         ("reference", format!("{} images", distance.reference)),
         ("generated", format!("{} images", distance.generated)),
         (
             "Fréchet distance",
-            format!("{:.4}", distance.frechet_distance),
+            table::distance(distance.frechet_distance),
         ),
         (
             "kernel distance",
-            format!("{:.6}{}", kernel.mean, deviation.unwrap_or_default()),
+            table::distance(kernel.mean) + &deviation.unwrap_or_default(),
         ),
         ("precision", format!("{:.4}", distance.precision)),
         ("recall", format!("{:.4}", distance.recall)),

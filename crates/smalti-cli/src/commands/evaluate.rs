@@ -77,7 +77,8 @@ fn describe(evaluation: &Evaluation) -> String {
             .map(|distance| ("perceptual distance".to_owned(), format!("{distance:.4}"))),
     );
     rows.extend(evaluation.frechet.as_ref().map(|frechet| {
-        let value = format!("{:.4} ({})", frechet.distance, frechet.network);
+        let distance = table::distance(frechet.distance);
+        let value = format!("{distance} ({})", frechet.network);
         ("Fréchet distance".to_owned(), value)
     }));
     rows.extend([

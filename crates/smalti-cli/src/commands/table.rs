@@ -12,6 +12,14 @@ pub(crate) fn facts(rows: &[(String, String)]) -> String {
         .collect()
 }
 
+/// A distance whose size depends on the network that took it: four decimals, or four digits where these would say little.
+pub(crate) fn distance(value: f64) -> String {
+    match value == 0.0 || value.abs() >= 0.1 {
+        true => format!("{value:.4}"),
+        false => format!("{value:.3e}"),
+    }
+}
+
 /// A heading and rows below it; the first column stands left, all others right.
 pub(crate) fn columns(header: &[&str], rows: &[Vec<String>]) -> String {
     let header: Vec<String> = header.iter().map(ToString::to_string).collect();
@@ -35,6 +43,12 @@ pub(crate) fn columns(header: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_distances_keep_their_digits() {
+        let shown = [12.345_67, 0.0, 1.234_56e-4, -0.000_02].map(distance);
+        assert_eq!(shown, ["12.3457", "0.0000", "1.235e-4", "-2.000e-5"]);
+    }
 
     #[test]
     fn numbers_stand_right_and_names_left() {
