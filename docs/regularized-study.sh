@@ -50,7 +50,7 @@ generator() {
         --set "data.eval_source={kind='shards', path='$test'}" --set "data.eval={kind='first', count=1000}" \
         --set "training.steps=$generator_steps" --set "training.evaluate_every=$generator_steps"
     [ -e "$folder/distance.json" ] || {
-        for class in airplane automobile bird cat deer dog frog horse ship truck; do
+        for class in 0 1 2 3 4 5 6 7 8 9; do
             "$smalti" generate --model "$folder" --class "$class" --count 100 -o "$folder/images/$class"
         done
         "$smalti" distance --features "$judge" --network st-lpips --json "$out/test" "$folder/images" \
