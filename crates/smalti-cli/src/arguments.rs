@@ -199,6 +199,7 @@ Examples:
   smalti generate --model runs/emoji-generator --class Flags --count 16 --seed 7 -o flags.png
   smalti generate --model runs/emoji-generator --class Flags --complete half.png --keep-rows 2 -o whole.png
   smalti generate --model runs/far-emoji --class Flags --guidance 2 -o clear.png
+  smalti generate --model runs/masked-emoji --class Flags --steps 12 --order halton -o masked.png
   smalti generate --model runs/emoji-generator --class Flags --count 5000 -o generated/Flags
 
 A folder gets its images batch by batch: after Ctrl-C those that are there are whole, and the same
@@ -237,13 +238,32 @@ pub(crate) struct GenerateOptions {
     pub(crate) top_p: Vec<f64>,
 
     /// Lead away from what would be written without a class: 1 not at all, 2 is usual [default: the
-    /// generator's own]; for generators that learned images without their class too (kind = "far")
+    /// generator's own]; for generators that learned images without their class too (kind = "far",
+    /// "diffusion" or "masked")
     #[arg(long, value_name = "SCALE")]
     pub(crate) guidance: Option<f32>,
 
     /// Guide only positions from START up to but not including END, counted row by row from 0
     #[arg(long, value_name = "START..END", requires = "guidance", value_parser = interval)]
     pub(crate) guidance_interval: Option<[usize; 2]>,
+
+    /// Passes over the whole map, for generators that write so (kind = "diffusion" or "masked"): fewer
+    /// are quicker [default: the generator's own]
+    #[arg(long, value_name = "PASSES")]
+    pub(crate) steps: Option<usize>,
+
+    /// How far kind = "masked" leaves to chance which codes it keeps, 0 not at all [default: the
+    /// generator's own]
+    #[arg(long, value_name = "TEMPERATURE")]
+    pub(crate) choice_temperature: Option<f64>,
+
+    /// How many codes the passes of kind = "masked" keep [default: the generator's own]
+    #[arg(long, value_name = "SCHEDULE")]
+    pub(crate) reveal: Option<Reveal>,
+
+    /// Which codes the passes of kind = "masked" keep [default: the generator's own]
+    #[arg(long)]
+    pub(crate) order: Option<Order>,
 
     /// Go on from the upper part of this image
     #[arg(long, value_name = "IMAGE", requires = "keep_rows")]
@@ -256,6 +276,51 @@ pub(crate) struct GenerateOptions {
     /// Images computed at a time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) batch_size: u32,
+}
+
+/// How many codes the passes of a masked generator keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Reveal {
+    /// Few at first, many at last
+    Cosine,
+    /// In proportion to arccos
+    Arccos,
+    /// Always as many
+    Linear,
+    /// Few at first, many at last, by squares
+    Square,
+}
+
+/// Which codes the passes of a masked generator keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Order {
+    /// Those it is surest of
+    Confidence,
+    /// A fixed order in which neighbours are far apart
+    Halton,
+    /// The same, each image beginning at another place
+    RolledHalton,
+}
+
+impl From<Reveal> for smalti::MaskSchedule {
+    fn from(reveal: Reveal) -> Self {
+        match reveal {
+            Reveal::Cosine => Self::Cosine,
+            Reveal::Arccos => Self::Arccos,
+            Reveal::Linear => Self::Linear,
+            Reveal::Square => Self::Square,
+        }
+    }
+}
+
+impl From<Order> for smalti::UnmaskingOrder {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Confidence => Self::Confidence,
+            Order::Halton => Self::Halton,
+            Order::RolledHalton => Self::RolledHalton,
+        }
+    }
 }
 
 /// Reads `START..END`.

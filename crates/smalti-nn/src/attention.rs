@@ -4,13 +4,14 @@
 //! `head_i = softmax(q_i·k_iᵀ / √c + mask)·v_i`, `c` the width of a head, `mask` −∞ where a key comes
 //! after the query of a causal attention; `y = W_o·[head_1 … head_h] + b_o`; Vaswani et al. 2017, arXiv 1706.03762, section
 //! 3.2. Key, query and value of the causal one have matrices of their own (`key`, `query`, `value`,
-//! `proj` in published files); the others pack them into one: [`SelfAttention`], and the causal
-//! [`RotaryAttention`], whose positions turn queries and keys. Sequences `[batch, length, width]`, heads `[batch, heads, length, width/heads]`.
+//! `proj` in published files), and so in [`FullSelfAttention`]; the others pack them into one:
+//! [`SelfAttention`], and the causal [`RotaryAttention`], whose positions turn queries and keys. Sequences `[batch, length, width]`, heads `[batch, heads, length, width/heads]`.
 //!
 //! State: none. The keys and values of earlier steps live in a [`KeyValueCache`] that belongs to the
 //! caller: allocated once for the longest sequence, written in place. With them it keeps the three matrices
 //! of a causal layer as one.
 
+mod full;
 mod heads;
 mod packed;
 mod rotary;
@@ -19,6 +20,7 @@ mod scaled;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, s};
 
+pub use full::FullSelfAttention;
 pub use packed::SelfAttention;
 pub use rotary::RotaryAttention;
 pub use scaled::{cached_attention, causal_attention, full_attention};

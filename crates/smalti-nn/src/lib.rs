@@ -40,8 +40,8 @@ pub mod unit_distance;
 
 pub use act_norm::ActNorm;
 pub use attention::{
-    CausalSelfAttention, KeyValueCache, RotaryAttention, SelfAttention, cached_attention,
-    causal_attention, full_attention,
+    CausalSelfAttention, FullSelfAttention, KeyValueCache, RotaryAttention, SelfAttention,
+    cached_attention, causal_attention, full_attention,
 };
 pub use batch_norm::{BatchNorm, BatchStatistics, batch_norm};
 pub use conv2d::{Conv2d, Conv2dConfig, Padding, conv2d};

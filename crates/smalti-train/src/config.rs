@@ -289,6 +289,12 @@ impl GeneratorRun {
                 "targets: temperature must be positive, got {temperature}"
             ));
         }
+        if matches!(self.targets, TargetConfig::Soft { .. }) && !self.model.learns_soft_targets() {
+            problems.push(
+                "targets: this generator learns codes, not distributions over them; use kind = \"hard\""
+                    .into(),
+            );
+        }
         problems.extend(
             self.views
                 .problems()
@@ -304,8 +310,10 @@ impl GeneratorRun {
         let guidance = self.sampling.guidance.iter();
         let guidance = guidance.flat_map(|guidance| guidance.problems());
         problems.extend(guidance.map(|problem| format!("sampling.{problem}")));
+        let misplaced = self.sampling.misplaced(self.model.writing());
+        problems.extend(misplaced.into_iter().map(|p| format!("sampling.{p}")));
         if self.sampling.is_guided() && !self.model.can_be_guided() {
-            problems.push("sampling.guidance: this generator never learns images without their class; use kind = \"far\" with condition = \"class\", or leave guidance out".into());
+            problems.push("sampling.guidance: this generator never learns images without their class; use kind = \"far\", \"diffusion\" or \"masked\" with condition = \"class\", or leave guidance out".into());
         }
         problems
     }

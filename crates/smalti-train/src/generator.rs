@@ -5,13 +5,15 @@
 //! to the generator, compare its logits with the codes or with those distributions (Lee et al., CVPR
 //! 2022, section 3.2.4), go backward, clip, step.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Mutex;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use smalti_data::{EpochOrder, Image, TokenCache, chosen_view};
 use smalti_models::generators::{
     AnyGenerator, CodeLayout, CodeTargets, Conditions, GenerationRequest, GeneratorConfig,
-    GeneratorInput, GeneratorLosses,
+    GeneratorInput, GeneratorLesson, TimeLoss,
 };
 use smalti_nn::state::Weights;
 use smalti_nn::{Init, Noise};
@@ -37,6 +39,9 @@ const SAMPLES: usize = 8;
 /// Classes in a sample picture.
 const SAMPLED_CLASSES: usize = 10;
 
+/// Of what generators of whole maps hide when they are measured.
+const EVALUATION_SEED: u64 = 0;
+
 /// Codes of one codebook at most.
 const LARGEST_VOCABULARY: usize = 1 << 20;
 
@@ -52,24 +57,30 @@ pub struct GeneratorStage {
     order: Option<(u64, EpochOrder)>,
 }
 
-/// The codes of a batch, their conditions and what the generator should say.
+/// The codes of a batch or a half of it, their conditions and what the generator should say.
 struct Lesson {
+    /// Which half.
+    number: usize,
     input: GeneratorInput,
     targets: CodeTargets,
 }
 
 impl Lesson {
-    /// Forward and backward: the gradient and the loss, means over the codes.
+    /// Forward and backward: the gradient and the losses, means over the samples, and what the generator
+    /// has to be told of its time steps.
     fn learn(
         self,
         model: &AnyGenerator,
         mut noise: Noise,
         step: u64,
-    ) -> Result<Learned, TrainError> {
-        let output = model.forward(self.input, Some(&mut noise));
-        let GeneratorLosses { codes, .. } = output.losses(self.targets);
-        let losses = read_losses(&[("codes", codes.clone())], step)?;
-        Ok((Gradients::of(model, &codes.backward()), losses))
+    ) -> Result<(Learned, Vec<TimeLoss>), TrainError> {
+        let GeneratorLesson {
+            total,
+            losses,
+            times,
+        } = model.learn(self.input, self.targets, &mut noise);
+        let losses = read_losses(&losses, step)?;
+        Ok(((Gradients::of(model, &total.backward()), losses), times))
     }
 }
 
@@ -98,6 +109,7 @@ impl GeneratorStage {
         require_one_layout(&train, &eval)?;
         let device = device.clone().autodiff();
         let shape = model_config(config, &tokenizer, &train)?;
+        TrainError::unless_empty(misplaced(config, &shape))?;
         let codes = code_embedding(&shape, tokenizer.network.quantizer())?;
         let codes = codes.map(|embedding| burn::module::Module::to_device(embedding, &device));
         let model = shape.build(codes, &mut Init::new(&device, config.seed))?;
@@ -163,13 +175,19 @@ impl GeneratorStage {
         let mut parts = Vec::new();
         for size in halves::sizes(images.len(), &self.device) {
             let (part, more) = rest.split_at(size);
-            parts.push((size, self.lesson(part, noise)?));
+            let number = parts.len();
+            parts.push((size, self.lesson(number, part, noise)?));
             rest = more;
         }
         Ok(parts)
     }
 
-    fn lesson(&self, images: &[usize], noise: &mut Noise) -> Result<Lesson, TrainError> {
+    fn lesson(
+        &self,
+        number: usize,
+        images: &[usize],
+        noise: &mut Noise,
+    ) -> Result<Lesson, TrainError> {
         let conditions = self.conditions(&self.train, images);
         let inner = self.device.clone().inner();
         let [_, depth, height, width] = self.train.spec().shape;
@@ -185,6 +203,7 @@ impl GeneratorStage {
             );
             let targets = CodeTargets::Hard(codes.clone());
             return Ok(Lesson {
+                number,
                 input: GeneratorInput { codes, conditions },
                 targets,
             });
@@ -202,6 +221,7 @@ impl GeneratorStage {
         let targets = stack(soft.targets, images.len(), height * width);
         let targets = CodeTargets::Soft(Tensor::from_inner(targets));
         Ok(Lesson {
+            number,
             input: GeneratorInput {
                 codes: soft.codes,
                 conditions,
@@ -210,26 +230,23 @@ impl GeneratorStage {
         })
     }
 
-    /// The losses of the model to keep over all evaluation codes, in nats for each code.
+    /// The losses of the model to keep over all evaluation codes, in nats for each code. What generators
+    /// of whole maps hide for it is a function of the batch's number: equal at every evaluation.
     fn validation(&self, model: &AnyGenerator) -> Result<(f64, Vec<f64>), TrainError> {
         let [count, depth, height, width] = self.eval.spec().shape;
         let indices: Vec<usize> = (0..count).collect();
         let mut sums = vec![0.0; depth];
-        for images in indices.chunks(self.config.training.batch_size) {
+        let batches = indices.chunks(self.config.training.batch_size).zip(0..);
+        for (images, number) in batches {
             let codes = Codes::from_values(
                 &self.eval.codes_of(images),
                 [images.len(), depth, height, width],
                 &model.device(),
             );
             let conditions = self.conditions(&self.eval, images);
-            let targets = CodeTargets::Hard(codes.clone());
-            let losses = model
-                .forward(GeneratorInput { codes, conditions }, None)
-                .losses(targets);
-            for (sum, loss) in sums
-                .iter_mut()
-                .zip(smalti_nn::state::host_values(losses.per_depth))
-            {
+            let mut noise = Noise::for_step(EVALUATION_SEED, number);
+            let losses = model.measure(GeneratorInput { codes, conditions }, &mut noise);
+            for (sum, loss) in sums.iter_mut().zip(smalti_nn::state::host_values(losses)) {
                 *sum += f64::from(loss) * images.len() as f64;
             }
         }
@@ -274,6 +291,29 @@ fn sample_rows(
 }
 
 impl GeneratorStage {
+    /// Gradient and losses of a batch. A generator that chooses its time steps is told of them.
+    fn learn_batch(
+        &mut self,
+        parts: Vec<(usize, Lesson)>,
+        noise: &mut Noise,
+        step: u64,
+    ) -> Result<Learned, TrainError> {
+        // By the number of the half: in one order, whichever is done first.
+        let seen = Mutex::new(BTreeMap::new());
+        let learn = |model: AnyGenerator, lesson: Lesson, noise: Noise| {
+            let number = lesson.number;
+            let (learned, times) = lesson.learn(&model, noise, step)?;
+            let mut seen = seen.lock().expect("no half panics with the lock");
+            seen.insert(number, times);
+            Ok::<Learned, TrainError>(learned)
+        };
+        let learned = halves::learn(self.learner.model(), &self.device, noise, parts, learn)?;
+        let seen = seen.into_inner().expect("no half panics with the lock");
+        let times: Vec<TimeLoss> = seen.into_values().flatten().collect();
+        self.learner.model_mut().note(&times);
+        Ok(learned)
+    }
+
     /// One step.
     fn learn(&mut self, step: u64, factor: f64) -> Result<Measures, TrainError> {
         let accumulate = self.config.training.accumulate as u64;
@@ -282,14 +322,7 @@ impl GeneratorStage {
         for part in 0..accumulate {
             let images = self.batch(step * accumulate + part);
             let parts = self.parts(&images, &mut noise)?;
-            let model = self.learner.model();
-            let (gradients, losses) = halves::learn(
-                model,
-                &self.device,
-                &mut noise,
-                parts,
-                |model, lesson, noise| lesson.learn(&model, noise, step),
-            )?;
+            let (gradients, losses) = self.learn_batch(parts, &mut noise, step)?;
             sums.add(gradients.scaled(1.0 / accumulate as f64), losses);
         }
         sums.apply(&mut self.learner, ("gradient_norm", step), factor)
@@ -336,6 +369,14 @@ impl Stage for GeneratorStage {
         self.order = None;
         self.learner.restore(weights, steps, path, &self.device)
     }
+}
+
+/// Settings of the samples that do not fit the generator, now that its number of codes is known.
+fn misplaced(config: &GeneratorRun, shape: &GeneratorConfig) -> Vec<String> {
+    let problems = config.sampling.misplaced(shape.writing()).into_iter();
+    problems
+        .map(|problem| format!("sampling.{problem}"))
+        .collect()
 }
 
 /// Refuses a tokenizer whose codes cannot be learned as the run asks, before they are made.

@@ -1,15 +1,22 @@
 //! The shape of a generator as a run's configuration states it: all but what follows from the tokenizer
 //! and the classes.
 
+mod whole_map;
+
 use serde::{Deserialize, Serialize, Serializer};
+use smalti_models::generators::diffusion::{PerceptronConfig, ProcessConfig};
 use smalti_models::generators::far::config::PUBLISHED_DROPOUT;
 use smalti_models::generators::far::{FarCondition, FarConfig, HeadConfig};
 use smalti_models::generators::gpt::{GptCondition, GptConfig};
+use smalti_models::generators::masked::MaskedLesson;
+use smalti_models::generators::masked::config::PUBLISHED_DROPOUT as MASKED_DROPOUT;
 use smalti_models::generators::rq_transformer::RqTransformerConfig;
 use smalti_models::generators::rq_transformer::config::{
     CodeInput, Condition, GeluKind, Sharing, StackConfig,
 };
-use smalti_models::generators::{CodeLayout, CodebookSize, GeneratorConfig};
+use smalti_models::generators::{CodeLayout, CodebookSize, GeneratorConfig, Writing};
+
+pub use whole_map::{DiffusionShape, MaskedShape};
 
 /// What a generator is conditioned on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +59,10 @@ pub enum GeneratorShape {
     Far(FarShape),
     /// `kind = "gpt"`: one sequence of codes.
     Gpt(GptShape),
+    /// `kind = "diffusion"`: all codes at once, back along a chain that wears them away.
+    Diffusion(DiffusionShape),
+    /// `kind = "masked"`: all codes at once, the surest first.
+    Masked(MaskedShape),
 }
 
 /// The shape of an RQ-Transformer.
@@ -127,11 +138,15 @@ impl Serialize for GeneratorShape {
         enum Named<'a> {
             Far(&'a FarShape),
             Gpt(&'a GptShape),
+            Diffusion(&'a DiffusionShape),
+            Masked(&'a MaskedShape),
         }
         match self {
             Self::RqTransformer(shape) => shape.serialize(serializer),
             Self::Far(shape) => Named::Far(shape).serialize(serializer),
             Self::Gpt(shape) => Named::Gpt(shape).serialize(serializer),
+            Self::Diffusion(shape) => Named::Diffusion(shape).serialize(serializer),
+            Self::Masked(shape) => Named::Masked(shape).serialize(serializer),
         }
     }
 }
@@ -154,6 +169,8 @@ impl GeneratorShape {
             Self::RqTransformer(shape) => shape.condition,
             Self::Far(shape) => shape.condition,
             Self::Gpt(shape) => shape.condition,
+            Self::Diffusion(shape) => shape.condition,
+            Self::Masked(shape) => shape.condition,
         }
     }
 
@@ -163,18 +180,35 @@ impl GeneratorShape {
             Self::RqTransformer(shape) => {
                 matches!(shape.embedding, EmbeddingKind::Tokenizer { .. })
             }
-            Self::Far(_) | Self::Gpt(_) => false,
+            Self::Far(_) | Self::Gpt(_) | Self::Diffusion(_) | Self::Masked(_) => false,
         }
+    }
+
+    /// How it writes; a masked generator's number of codes is not known here, and stands for any.
+    pub fn writing(&self) -> Writing {
+        match self {
+            Self::RqTransformer(_) | Self::Far(_) | Self::Gpt(_) => Writing::Raster,
+            Self::Diffusion(shape) => Writing::Denoised {
+                steps: shape.process.steps,
+            },
+            Self::Masked(_) => Writing::Unmasked { codes: usize::MAX },
+        }
+    }
+
+    /// Whether it can learn distributions over codes, not only codes.
+    pub fn learns_soft_targets(&self) -> bool {
+        self.writing() == Writing::Raster
     }
 
     /// Whether it learns images without their condition too, so that it can be guided.
     pub fn can_be_guided(&self) -> bool {
-        match self {
-            Self::RqTransformer(_) | Self::Gpt(_) => false,
-            Self::Far(shape) => {
-                shape.condition == ConditionKind::Class && shape.condition_dropout != Some(0.0)
-            }
-        }
+        let dropout = match self {
+            Self::RqTransformer(_) | Self::Gpt(_) => return false,
+            Self::Far(shape) => shape.condition_dropout,
+            Self::Diffusion(shape) => shape.condition_dropout,
+            Self::Masked(shape) => shape.condition_dropout,
+        };
+        self.condition() == ConditionKind::Class && dropout != Some(0.0)
     }
 
     /// The whole configuration.
@@ -183,6 +217,8 @@ impl GeneratorShape {
             Self::RqTransformer(shape) => GeneratorConfig::RqTransformer(shape.config(given)),
             Self::Far(shape) => GeneratorConfig::Far(shape.config(given)),
             Self::Gpt(shape) => GeneratorConfig::Gpt(shape.config(given)),
+            Self::Diffusion(shape) => GeneratorConfig::Diffusion(shape.config(given)),
+            Self::Masked(shape) => GeneratorConfig::Masked(shape.config(given)),
         }
     }
 }
@@ -279,6 +315,8 @@ enum Kind {
     RqTransformer,
     Far,
     Gpt,
+    Diffusion,
+    Masked,
 }
 
 /// What a file says, before it is known to be of one kind: every field of every kind once, rather than a
@@ -290,8 +328,7 @@ struct Fields {
     kind: Kind,
     embed_dim: usize,
     condition: ConditionKind,
-    #[serde(default)]
-    head: HeadFields,
+    head: Option<HeadFields>,
     embedding: Option<EmbeddingKind>,
     classifier: Option<Sharing>,
     body: Option<StackConfig>,
@@ -304,10 +341,14 @@ struct Fields {
     residual_dropout: Option<f64>,
     keep: Option<f64>,
     attention_dropout: Option<f64>,
+    perceptron: Option<PerceptronConfig>,
+    process: Option<ProcessConfig>,
+    dropout: Option<f64>,
+    lesson: Option<MaskedLesson>,
 }
 
 /// The head of either kind that has one.
-#[derive(Default, PartialEq, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HeadFields {
     kind: Option<HeadKind>,
@@ -334,6 +375,8 @@ impl TryFrom<Fields> for GeneratorShape {
             Kind::RqTransformer => fields.rq_transformer().map(Self::RqTransformer),
             Kind::Far => fields.far().map(Self::Far),
             Kind::Gpt => fields.gpt().map(Self::Gpt),
+            Kind::Diffusion => fields.diffusion().map(Self::Diffusion),
+            Kind::Masked => fields.masked().map(Self::Masked),
         }
     }
 }
@@ -343,17 +386,22 @@ fn needed<T>(value: Option<T>, name: &str) -> Result<T, String> {
     value.ok_or_else(|| format!("missing field `{name}`"))
 }
 
-/// Refuses fields of another kind.
-fn refuse<const N: usize>(kind: &str, foreign: [(&str, bool); N]) -> Result<(), String> {
-    match foreign.iter().find(|(_, given)| *given) {
-        Some((name, _)) => Err(format!("`{name}` is no field of kind = \"{kind}\"")),
-        None => Ok(()),
-    }
-}
-
 impl Fields {
-    fn rq_transformer(self) -> Result<RqTransformerShape, String> {
-        let foreign = [
+    /// The fields that not every kind has and that are given.
+    fn given(&self) -> Vec<&'static str> {
+        let head = self.head.clone().unwrap_or_default();
+        let given = [
+            ("head", self.head.is_some()),
+            ("head.kind", head.kind.is_some()),
+            ("head.layers", head.layers.is_some()),
+            ("head.heads", head.heads.is_some()),
+            ("head.attention_dropout", head.attention_dropout.is_some()),
+            ("head.residual_dropout", head.residual_dropout.is_some()),
+            ("head.gelu", head.gelu.is_some()),
+            ("embedding", self.embedding.is_some()),
+            ("classifier", self.classifier.is_some()),
+            ("body", self.body.is_some()),
+            ("embedding_dropout", self.embedding_dropout.is_some()),
             ("layers", self.layers.is_some()),
             ("heads", self.heads.is_some()),
             ("hidden", self.hidden.is_some()),
@@ -362,12 +410,51 @@ impl Fields {
             ("residual_dropout", self.residual_dropout.is_some()),
             ("keep", self.keep.is_some()),
             ("attention_dropout", self.attention_dropout.is_some()),
-            ("head.kind", self.head.kind.is_some()),
+            ("perceptron", self.perceptron.is_some()),
+            ("process", self.process.is_some()),
+            ("dropout", self.dropout.is_some()),
+            ("lesson", self.lesson.is_some()),
         ];
-        refuse("rq_transformer", foreign)?;
+        let given = given.into_iter().filter(|(_, given)| *given);
+        given.map(|(name, _)| name).collect()
+    }
+
+    /// Refuses fields of other kinds than this one, which has `own`.
+    fn only(&self, kind: &str, own: &[&str]) -> Result<(), String> {
+        match self.given().into_iter().find(|name| !own.contains(name)) {
+            Some(name) => Err(format!("`{name}` is no field of kind = \"{kind}\"")),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses to hide classes where there are none.
+    fn hides_something(&self) -> Result<(), String> {
+        match (self.condition, self.condition_dropout) {
+            (ConditionKind::Unconditional, Some(_)) => {
+                Err("`condition_dropout` hides classes, but condition = \"unconditional\"".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn rq_transformer(self) -> Result<RqTransformerShape, String> {
+        let own = [
+            "embedding",
+            "classifier",
+            "body",
+            "embedding_dropout",
+            "head",
+            "head.layers",
+            "head.heads",
+            "head.attention_dropout",
+            "head.residual_dropout",
+            "head.gelu",
+        ];
+        self.only("rq_transformer", &own)?;
+        let head = self.head.unwrap_or_default();
         let stack = StackConfig::published(
-            needed(self.head.layers, "head.layers")?,
-            needed(self.head.heads, "head.heads")?,
+            needed(head.layers, "head.layers")?,
+            needed(head.heads, "head.heads")?,
         );
         Ok(RqTransformerShape {
             embed_dim: self.embed_dim,
@@ -376,12 +463,9 @@ impl Fields {
             classifier: self.classifier.unwrap_or_default(),
             body: needed(self.body, "body")?,
             head: StackConfig {
-                attention_dropout: self
-                    .head
-                    .attention_dropout
-                    .unwrap_or(stack.attention_dropout),
-                residual_dropout: self.head.residual_dropout.unwrap_or(stack.residual_dropout),
-                gelu: self.head.gelu.unwrap_or(stack.gelu),
+                attention_dropout: head.attention_dropout.unwrap_or(stack.attention_dropout),
+                residual_dropout: head.residual_dropout.unwrap_or(stack.residual_dropout),
+                gelu: head.gelu.unwrap_or(stack.gelu),
                 ..stack
             },
             embedding_dropout: self.embedding_dropout.unwrap_or(0.0),
@@ -389,31 +473,21 @@ impl Fields {
     }
 
     fn far(self) -> Result<FarShape, String> {
-        let foreign = [
-            ("embedding", self.embedding.is_some()),
-            ("classifier", self.classifier.is_some()),
-            ("body", self.body.is_some()),
-            ("embedding_dropout", self.embedding_dropout.is_some()),
-            ("keep", self.keep.is_some()),
-            ("attention_dropout", self.attention_dropout.is_some()),
-            ("head.heads", self.head.heads.is_some()),
-            (
-                "head.attention_dropout",
-                self.head.attention_dropout.is_some(),
-            ),
-            (
-                "head.residual_dropout",
-                self.head.residual_dropout.is_some(),
-            ),
-            ("head.gelu", self.head.gelu.is_some()),
+        let own = [
+            "layers",
+            "heads",
+            "hidden",
+            "condition_dropout",
+            "token_dropout",
+            "residual_dropout",
+            "head",
+            "head.kind",
+            "head.layers",
         ];
-        refuse("far", foreign)?;
-        if self.condition == ConditionKind::Unconditional && self.condition_dropout.is_some() {
-            return Err(
-                "`condition_dropout` hides classes, but condition = \"unconditional\"".into(),
-            );
-        }
-        let head = match (needed(self.head.kind, "head.kind")?, self.head.layers) {
+        self.only("far", &own)?;
+        self.hides_something()?;
+        let head = self.head.unwrap_or_default();
+        let head = match (needed(head.kind, "head.kind")?, head.layers) {
             (HeadKind::Autoregressive, layers) => HeadConfig::Autoregressive {
                 layers: needed(layers, "head.layers")?,
             },
@@ -437,16 +511,15 @@ impl Fields {
     }
 
     fn gpt(self) -> Result<GptShape, String> {
-        let foreign = [
-            ("embedding", self.embedding.is_some()),
-            ("classifier", self.classifier.is_some()),
-            ("body", self.body.is_some()),
-            ("head", self.head != HeadFields::default()),
-            ("hidden", self.hidden.is_some()),
-            ("condition_dropout", self.condition_dropout.is_some()),
-            ("token_dropout", self.token_dropout.is_some()),
+        let own = [
+            "layers",
+            "heads",
+            "embedding_dropout",
+            "residual_dropout",
+            "keep",
+            "attention_dropout",
         ];
-        refuse("gpt", foreign)?;
+        self.only("gpt", &own)?;
         Ok(GptShape {
             embed_dim: self.embed_dim,
             layers: needed(self.layers, "layers")?,
@@ -456,6 +529,42 @@ impl Fields {
             embedding_dropout: self.embedding_dropout.unwrap_or(0.0),
             attention_dropout: self.attention_dropout.unwrap_or(0.0),
             residual_dropout: self.residual_dropout.unwrap_or(0.0),
+        })
+    }
+
+    fn diffusion(self) -> Result<DiffusionShape, String> {
+        let own = [
+            "layers",
+            "heads",
+            "condition_dropout",
+            "perceptron",
+            "process",
+        ];
+        self.only("diffusion", &own)?;
+        self.hides_something()?;
+        Ok(DiffusionShape {
+            embed_dim: self.embed_dim,
+            layers: needed(self.layers, "layers")?,
+            heads: needed(self.heads, "heads")?,
+            condition: self.condition,
+            condition_dropout: self.condition_dropout,
+            perceptron: self.perceptron.unwrap_or(PerceptronConfig::Linear {}),
+            process: self.process.unwrap_or_default(),
+        })
+    }
+
+    fn masked(self) -> Result<MaskedShape, String> {
+        let own = ["layers", "heads", "condition_dropout", "dropout", "lesson"];
+        self.only("masked", &own)?;
+        self.hides_something()?;
+        Ok(MaskedShape {
+            embed_dim: self.embed_dim,
+            layers: needed(self.layers, "layers")?,
+            heads: needed(self.heads, "heads")?,
+            condition: self.condition,
+            condition_dropout: self.condition_dropout,
+            dropout: self.dropout.unwrap_or(MASKED_DROPOUT),
+            lesson: self.lesson.unwrap_or_default(),
         })
     }
 }
@@ -558,7 +667,46 @@ mod tests {
     }
 
     #[test]
+    fn generators_of_whole_maps_have_published_settings_and_survive_being_written() {
+        let given = Given {
+            layout: CodeLayout {
+                height: 4,
+                width: 5,
+                codebook_sizes: vec![16, 8],
+            },
+            code_dim: 3,
+            classes: 7,
+        };
+        let rest = "embed_dim = 32\ncondition = 'class'\nlayers = 2\nheads = 2";
+        let shape = parse(&format!("kind = 'diffusion'\n{rest}")).unwrap();
+        assert_eq!(shape.writing(), Writing::Denoised { steps: 100 });
+        let GeneratorConfig::Diffusion(config) = shape.config(&given) else {
+            panic!("{shape:?}")
+        };
+        assert_eq!(config.validate(), Ok(()));
+        assert_eq!(config.condition.rows(), Some(8));
+        let shape = parse(&format!("kind = 'masked'\n{rest}")).unwrap();
+        let GeneratorConfig::Masked(config) = shape.config(&given) else {
+            panic!("{shape:?}")
+        };
+        assert_eq!(config.validate(), Ok(()));
+        assert_eq!((config.dropout, config.depth), (0.1, 2));
+        for more in [
+            "kind = 'diffusion'\nprocess = { steps = 20 }\nperceptron = { kind = 'convolution' }",
+            "kind = 'masked'\nlesson = { counts = 'all', label_smoothing = 0.1 }\ndropout = 0.0",
+            "kind = 'masked'\ncondition_dropout = 0.0",
+        ] {
+            let shape = parse(&format!("{more}\n{rest}")).unwrap();
+            assert_eq!(shape.can_be_guided(), !more.contains("condition_dropout"));
+            assert!(!shape.learns_soft_targets() && !shape.needs_tables());
+            let written = toml::to_string(&shape).unwrap();
+            assert_eq!(parse(&written), Ok(shape), "{written}");
+        }
+    }
+
+    #[test]
     fn fields_of_the_other_kind_are_refused() {
+        let whole = "embed_dim = 32\ncondition = 'class'\nlayers = 2\nheads = 2";
         let cases = [
             (
                 format!("{RQ}\nlayers = 3"),
@@ -607,6 +755,18 @@ mod tests {
                 "hides classes",
             ),
             (FAR.replace("'far'", "'fra'"), "unknown variant `fra`"),
+            (
+                FAR.replace("'far'", "'diffusion'"),
+                "`head` is no field of kind = \"diffusion\"",
+            ),
+            (
+                format!("kind = 'diffusion'\n{whole}\nlesson = {{}}"),
+                "`lesson` is no field of kind = \"diffusion\"",
+            ),
+            (
+                format!("kind = 'masked'\n{whole}\nprocess = {{}}"),
+                "`process` is no field of kind = \"masked\"",
+            ),
         ];
         for (text, part) in cases {
             let message = parse(&text).unwrap_err();

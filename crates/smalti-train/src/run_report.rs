@@ -6,6 +6,7 @@ mod samples;
 
 use smalti_data::Image;
 use smalti_metrics::CodeStatistics;
+use smalti_models::generators::Writing;
 
 use crate::config::RunConfig;
 use crate::error::TrainError;
@@ -57,12 +58,20 @@ pub fn generator(
     folder: &RunFolder,
 ) -> Result<String, TrainError> {
     let mut report = Report::new("Image generator");
-    report.subtitle("New images, written code by code.");
+    report.subtitle(match model.description.model.writing() {
+        Writing::Raster => "New images, written code by code.",
+        Writing::Denoised { .. } | Writing::Unmasked { .. } => {
+            "New images, written in passes over all of their codes."
+        }
+    });
     let entries = journal::read(&folder.journal())?;
     generator_numbers(&mut report, model, &entries);
     samples::sections(&mut report, model, seed)?;
     let section = report.section("Training");
-    section.add(charts::generator(&entries));
+    section.add(charts::generator(
+        &entries,
+        model.description.model.writing(),
+    ));
     report.configuration(config.to_toml());
     Ok(report.render())
 }
@@ -93,7 +102,7 @@ pub fn whole_path(
     for chart in charts::tokenizer(configs[0], &journal::read(&folders[0].journal())?) {
         section.add(chart);
     }
-    section.add(charts::generator(&stage_two));
+    section.add(charts::generator(&stage_two, Writing::Raster));
     report.configuration(format!(
         "# stage 1\n{}\n# stage 2\n{}",
         configs[0].to_toml(),
@@ -165,7 +174,11 @@ fn generator_numbers(report: &mut Report, model: &GeneratorModel, entries: &[Ent
         .find(|entry| entry.phase == "eval")
         .and_then(|entry| entry.number("codes"));
     if let Some(loss) = last {
-        let note = "cross entropy on images not trained on";
+        let note = match model.description.model.writing() {
+            Writing::Raster => "cross entropy on images not trained on",
+            Writing::Denoised { .. } => "bound on the likelihood of images not trained on",
+            Writing::Unmasked { .. } => "cross entropy of masked codes of images not trained on",
+        };
         report.key_number(
             KeyNumber::new(
                 "generator",

@@ -38,8 +38,9 @@ pub use smalti_data::{
 };
 pub use smalti_models::autoencoder::published::PublishedError;
 pub use smalti_models::features::{Backbone, FeatureConfig};
+pub use smalti_models::generators::masked::MaskSchedule;
 pub use smalti_models::generators::sampling::{Guidance, PerDepth, SamplingConfig};
-pub use smalti_models::generators::{GenerateError, Progress};
+pub use smalti_models::generators::{GenerateError, Progress, UnmaskingOrder};
 pub use smalti_models::perceptual::{Lpips, PerceptualConfig};
 pub use smalti_quantize::Generator as CodeGenerator;
 pub use smalti_train::comparison::{self, ComparisonConfig, ComparisonOutcome, compare};

@@ -124,6 +124,10 @@ fn sampling(options: &GenerateOptions, generator: &Generator) -> SamplingConfig 
         let interval = options.guidance_interval;
         sampling.guidance = Some(Guidance { scale, interval });
     }
+    sampling.steps = options.steps.or(sampling.steps);
+    sampling.choice_temperature = options.choice_temperature.or(sampling.choice_temperature);
+    sampling.reveal = options.reveal.map(Into::into).or(sampling.reveal);
+    sampling.order = options.order.map(Into::into).or(sampling.order);
     sampling
 }
 

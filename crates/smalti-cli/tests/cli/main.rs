@@ -13,6 +13,7 @@ mod images;
 mod import;
 mod inspect;
 mod interruptions;
+mod passes;
 mod support;
 mod training;
 mod vae;

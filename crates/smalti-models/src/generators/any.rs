@@ -3,23 +3,23 @@
 use std::ops::ControlFlow;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use smalti_nn::Noise;
 use smalti_quantize::Codes;
 
 use super::config::GeneratorConfig;
+use super::diffusion::Diffusion;
 use super::far::Far;
 use super::gpt::Gpt;
-use super::output::{GeneratorInput, GeneratorOutput};
+use super::lesson::{GeneratorLesson, TimeLoss};
+use super::loss::CodeTargets;
+use super::masked::Masked;
+use super::output::GeneratorInput;
 use super::request::{GenerateError, GenerationRequest, Progress};
 use super::rq_transformer::RqTransformer;
 
 /// One of the generators. The names of its parameters are those of the generator itself.
 #[derive(Module, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a program holds one, its weights weigh more"
-)]
 pub enum AnyGenerator {
     /// Codes that refine one another.
     RqTransformer(RqTransformer),
@@ -27,6 +27,10 @@ pub enum AnyGenerator {
     Far(Far),
     /// One sequence of codes.
     Gpt(Gpt),
+    /// All codes at once, back along a chain that wears them away.
+    Diffusion(Diffusion),
+    /// All codes at once, the surest first.
+    Masked(Masked),
 }
 
 impl AnyGenerator {
@@ -36,6 +40,8 @@ impl AnyGenerator {
             Self::RqTransformer(model) => GeneratorConfig::RqTransformer(model.config().clone()),
             Self::Far(model) => GeneratorConfig::Far(model.config().clone()),
             Self::Gpt(model) => GeneratorConfig::Gpt(model.config().clone()),
+            Self::Diffusion(model) => GeneratorConfig::Diffusion(model.config().clone()),
+            Self::Masked(model) => GeneratorConfig::Masked(model.config().clone()),
         }
     }
 
@@ -45,18 +51,60 @@ impl AnyGenerator {
             Self::RqTransformer(model) => model.device(),
             Self::Far(model) => model.device(),
             Self::Gpt(model) => model.device(),
+            Self::Diffusion(model) => model.device(),
+            Self::Masked(model) => model.device(),
         }
     }
 
-    /// Logits of all codes at once, each given the true codes before it; dropout where there is noise.
+    /// What a batch teaches. The noise drops, hides conditions, and decides what generators of whole
+    /// maps are shown of the codes.
+    ///
+    /// # Panics
+    /// When the input does not fit the model, or targets are soft that it cannot learn.
+    pub fn learn(
+        &self,
+        input: GeneratorInput,
+        targets: CodeTargets,
+        noise: &mut Noise,
+    ) -> GeneratorLesson {
+        match (self, &targets) {
+            (Self::RqTransformer(model), _) => {
+                model.forward(input, Some(noise)).losses(targets).into()
+            }
+            (Self::Far(model), _) => model.forward(input, Some(noise)).losses(targets).into(),
+            (Self::Gpt(model), _) => model.forward(input, Some(noise)).losses(targets).into(),
+            (Self::Diffusion(model), CodeTargets::Hard(_)) => model.learn(&input, noise),
+            (Self::Masked(model), CodeTargets::Hard(_)) => model.learn(&input, noise),
+            (Self::Diffusion(_) | Self::Masked(_), CodeTargets::Soft(_)) => {
+                panic!("generators of whole maps learn codes, not distributions")
+            }
+        }
+    }
+
+    /// The loss of these codes at every depth in nats for each code, `[depth]`, without dropout.
+    ///
+    /// Of generators that write code by code it is the cross entropy, and the noise is not used; of
+    /// others a bound on it (diffusion) or that of codes that are masked (masked), and the noise
+    /// decides what is hidden: the same noise gives the same loss.
     ///
     /// # Panics
     /// When the input does not fit the model.
-    pub fn forward(&self, input: GeneratorInput, noise: Option<&mut Noise>) -> GeneratorOutput {
+    pub fn measure(&self, input: GeneratorInput, noise: &mut Noise) -> Tensor<1> {
+        let targets = CodeTargets::Hard(input.codes.clone());
         match self {
-            Self::RqTransformer(model) => model.forward(input, noise),
-            Self::Far(model) => model.forward(input, noise),
-            Self::Gpt(model) => model.forward(input, noise),
+            Self::RqTransformer(model) => model.forward(input, None).losses(targets).per_depth,
+            Self::Far(model) => model.forward(input, None).losses(targets).per_depth,
+            Self::Gpt(model) => model.forward(input, None).losses(targets).per_depth,
+            Self::Diffusion(model) => model.measure(&input, noise),
+            Self::Masked(model) => model.measure(&input, noise),
+        }
+    }
+
+    /// Takes note of a [`GeneratorLesson`]'s times, in the order of its samples.
+    pub fn note(&mut self, times: &[TimeLoss]) {
+        match self {
+            Self::Diffusion(model) => model.note(times),
+            Self::RqTransformer(_) | Self::Far(_) | Self::Gpt(_) | Self::Masked(_) => {}
         }
     }
 
@@ -75,6 +123,8 @@ impl AnyGenerator {
             Self::RqTransformer(model) => model.generate(request, watch),
             Self::Far(model) => model.generate(request, watch),
             Self::Gpt(model) => model.generate(request, watch),
+            Self::Diffusion(model) => model.generate(request, watch),
+            Self::Masked(model) => model.generate(request, watch),
         }
     }
 }
@@ -94,6 +144,18 @@ impl From<Far> for AnyGenerator {
 impl From<Gpt> for AnyGenerator {
     fn from(model: Gpt) -> Self {
         Self::Gpt(model)
+    }
+}
+
+impl From<Diffusion> for AnyGenerator {
+    fn from(model: Diffusion) -> Self {
+        Self::Diffusion(model)
+    }
+}
+
+impl From<Masked> for AnyGenerator {
+    fn from(model: Masked) -> Self {
+        Self::Masked(model)
     }
 }
 

@@ -6,11 +6,14 @@ use smalti_nn::Init;
 
 use super::any::AnyGenerator;
 use super::conditions::Wanted;
+use super::diffusion::DiffusionConfig;
 use super::far::FarConfig;
 use super::gpt::GptConfig;
 use super::layout::CodeLayout;
+use super::masked::MaskedConfig;
 use super::request::Capability;
 use super::rq_transformer::{CodeEmbedding, RqTransformerConfig};
+use super::writing::Writing;
 
 /// A configuration that no model can be built from, with everything that is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +29,10 @@ pub enum GeneratorConfig {
     Far(FarConfig),
     /// `kind = "gpt"`
     Gpt(GptConfig),
+    /// `kind = "diffusion"`
+    Diffusion(DiffusionConfig),
+    /// `kind = "masked"`
+    Masked(MaskedConfig),
 }
 
 impl Serialize for GeneratorConfig {
@@ -37,11 +44,15 @@ impl Serialize for GeneratorConfig {
         enum Named<'a> {
             Far(&'a FarConfig),
             Gpt(&'a GptConfig),
+            Diffusion(&'a DiffusionConfig),
+            Masked(&'a MaskedConfig),
         }
         match self {
             Self::RqTransformer(config) => config.serialize(serializer),
             Self::Far(config) => Named::Far(config).serialize(serializer),
             Self::Gpt(config) => Named::Gpt(config).serialize(serializer),
+            Self::Diffusion(config) => Named::Diffusion(config).serialize(serializer),
+            Self::Masked(config) => Named::Masked(config).serialize(serializer),
         }
     }
 }
@@ -56,8 +67,11 @@ impl<'de> Deserialize<'de> for GeneratorConfig {
             Some("rq_transformer") => serde_json::from_value(fields).map(Self::RqTransformer),
             Some("far") => serde_json::from_value(fields).map(Self::Far),
             Some("gpt") => serde_json::from_value(fields).map(Self::Gpt),
+            Some("diffusion") => serde_json::from_value(fields).map(Self::Diffusion),
+            Some("masked") => serde_json::from_value(fields).map(Self::Masked),
             _ => {
-                let problem = "kind: expected \"rq_transformer\", \"far\" or \"gpt\"";
+                let kinds = "\"rq_transformer\", \"far\", \"gpt\", \"diffusion\" or \"masked\"";
+                let problem = format!("kind: expected {kinds}");
                 return Err(D::Error::custom(problem));
             }
         }
@@ -81,11 +95,22 @@ impl GeneratorConfig {
         self.capability().guidance
     }
 
+    /// How it writes, and so which sampling settings mean something to it.
+    pub fn writing(&self) -> Writing {
+        match self {
+            Self::RqTransformer(_) | Self::Far(_) | Self::Gpt(_) => Writing::Raster,
+            Self::Diffusion(config) => config.writing(),
+            Self::Masked(config) => config.writing(),
+        }
+    }
+
     fn capability(&self) -> Capability {
         match self {
             Self::RqTransformer(config) => config.capability(),
             Self::Far(config) => config.capability(),
             Self::Gpt(config) => config.capability(),
+            Self::Diffusion(config) => config.capability(),
+            Self::Masked(config) => config.capability(),
         }
     }
 
@@ -95,6 +120,8 @@ impl GeneratorConfig {
             Self::RqTransformer(_) => "RQ-Transformer",
             Self::Far(config) => config.name(),
             Self::Gpt(_) => "GPT",
+            Self::Diffusion(_) => "discrete diffusion",
+            Self::Masked(_) => "MaskGIT",
         }
     }
 
@@ -104,6 +131,8 @@ impl GeneratorConfig {
             Self::RqTransformer(config) => config.parameter_count(),
             Self::Far(config) => config.parameter_count(),
             Self::Gpt(config) => config.parameter_count(),
+            Self::Diffusion(config) => config.parameter_count(),
+            Self::Masked(config) => config.parameter_count(),
         }
     }
 
@@ -123,6 +152,8 @@ impl GeneratorConfig {
             }
             Self::Far(config) => config.build(init).map(AnyGenerator::Far),
             Self::Gpt(config) => config.build(init).map(AnyGenerator::Gpt),
+            Self::Diffusion(config) => config.build(init).map(AnyGenerator::Diffusion),
+            Self::Masked(config) => config.build(init).map(AnyGenerator::Masked),
         }
     }
 }

@@ -149,6 +149,22 @@ impl Rows {
     }
 }
 
+/// The random stream of each of some samples of a request.
+pub(super) fn streams(request: &GenerationRequest, samples: Range<usize>) -> Vec<ChaCha8Rng> {
+    let stream = |sample: usize| {
+        let mut rng = ChaCha8Rng::seed_from_u64(request.seed);
+        rng.set_stream(request.first_sample.wrapping_add(sample as u64));
+        rng
+    };
+    samples.map(stream).collect()
+}
+
+/// What draws the codes of each depth.
+pub(super) fn samplers(request: &GenerationRequest, layout: &CodeLayout) -> Vec<CodeSampler> {
+    let depths = 0..layout.depth();
+    depths.map(|depth| request.sampling.at(depth)).collect()
+}
+
 /// Draws the codes of a batch.
 pub(super) struct Draws {
     samplers: Vec<CodeSampler>,
@@ -167,15 +183,9 @@ impl Draws {
         layout: &CodeLayout,
     ) -> Self {
         let first = samples.start;
-        let stream = |sample: usize| {
-            let mut rng = ChaCha8Rng::seed_from_u64(request.seed);
-            rng.set_stream(request.first_sample.wrapping_add(sample as u64));
-            rng
-        };
-        let depths = 0..layout.depth();
         Self {
-            samplers: depths.map(|depth| request.sampling.at(depth)).collect(),
-            streams: samples.map(stream).collect(),
+            samplers: samplers(request, layout),
+            streams: streams(request, samples),
             first,
             width: layout.width,
         }

@@ -32,6 +32,21 @@ impl CodebookSize {
             Self::PerDepth(sizes) => sizes.clone(),
         }
     }
+
+    /// Everything that is wrong with it for so many codes at a position.
+    pub(super) fn problems(&self, depth: usize) -> Vec<String> {
+        let (sizes, mut problems) = (self.each(depth), Vec::new());
+        if sizes.len() != depth {
+            let got = sizes.len();
+            problems.push(format!(
+                "codebook_size: expected {depth} sizes (the depth), got {got}"
+            ));
+        }
+        if sizes.contains(&0) {
+            problems.push("codebook_size: expected at least 1 code, got 0".into());
+        }
+        problems
+    }
 }
 
 /// Shape and vocabularies of code maps `[depth, height, width]`.
@@ -59,6 +74,37 @@ impl CodeLayout {
     /// Codes of a map.
     pub fn codes(&self) -> usize {
         self.depth() * self.positions()
+    }
+
+    /// Rows of a table with a row for every code of every depth, and one for every depth's mask behind
+    /// its codes.
+    pub(super) fn table_rows(&self) -> usize {
+        self.codebook_sizes.iter().map(|size| size + 1).sum()
+    }
+
+    /// The rows of such a table for maps one behind the other, depth by depth; the mask is the id behind
+    /// a depth's last code.
+    pub(super) fn table_ids(&self, maps: &[u32]) -> Vec<u32> {
+        let starts: Vec<u32> = self
+            .codebook_sizes
+            .iter()
+            .scan(0, |next, &size| {
+                let start = *next;
+                *next += size as u32 + 1;
+                Some(start)
+            })
+            .collect();
+        let maps = maps.chunks_exact(self.positions()).enumerate();
+        maps.flat_map(|(i, map)| {
+            let start = starts[i % starts.len()];
+            map.iter().map(move |id| start + id)
+        })
+        .collect()
+    }
+
+    /// The depth of a code by its place in the map of a sample.
+    pub(super) fn depth_of(&self, token: usize) -> usize {
+        token / self.positions()
     }
 
     /// Checks that codes have this shape and are below the codebooks' sizes.
@@ -147,6 +193,17 @@ mod tests {
         let codes = Codes::from_values(&values, [1, 3, 2, 3], &device);
         let ids = id_values(layout().by_position(&codes, &device));
         assert_eq!(ids[..6], [0, 6, 12, 1, 7, 13]);
+    }
+
+    #[test]
+    fn a_common_table_has_a_mask_behind_the_codes_of_each_depth() {
+        let layout = layout();
+        assert_eq!(layout.table_rows(), 13 + 6 + 8);
+        let one: Vec<u32> = [[0; 6], [4; 6], [7; 6]].concat();
+        let ids = layout.table_ids(&one.repeat(2));
+        assert_eq!(ids[..18], [[0; 6], [17; 6], [26; 6]].concat());
+        assert_eq!(ids[18..], ids[..18]);
+        assert_eq!([0, 5, 6, 17].map(|t| layout.depth_of(t)), [0, 0, 1, 2]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use smalti_quantize::Codes;
 use super::conditions::{Conditions, Wanted};
 use super::layout::CodeLayout;
 use super::sampling::{InvalidSampling, NoChoice, SamplingConfig};
+use super::writing::Writing;
 
 /// What to generate.
 #[derive(Clone, Debug)]
@@ -88,10 +89,19 @@ impl GenerationRequest {
         }
     }
 
-    /// Everything about this request that does not fit a model.
+    /// Everything about this request that does not fit a model that writes code by code.
     pub(super) fn check(&self, model: &Capability) -> Result<(), GenerateError> {
+        self.check_for(Writing::Raster, model)
+    }
+
+    /// Everything about this request that does not fit a model that writes like this.
+    pub(super) fn check_for(
+        &self,
+        writing: Writing,
+        model: &Capability,
+    ) -> Result<(), GenerateError> {
         self.sampling.validate(model.layout.depth())?;
-        let mut problems = Vec::new();
+        let mut problems = self.sampling.misplaced(writing);
         let conditions = self.conditions.check(model.conditions);
         problems.extend(conditions.err().map(|e| e.to_string()));
         if self.batch_size == 0 {

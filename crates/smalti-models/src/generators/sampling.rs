@@ -17,6 +17,9 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::masked::MaskSchedule;
+use super::writing::UnmaskingOrder;
+
 /// How codes are drawn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -30,6 +33,19 @@ pub struct SamplingConfig {
     /// Away from what the model would write without its condition; absent: no guidance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guidance: Option<Guidance>,
+    /// Passes of a generator that writes all positions at once; absent: as many as its chain has steps
+    /// (diffusion), or 8 (masked).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
+    /// How far a masked generator's choice of what to keep is left to chance in the first pass; absent: 4.5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub choice_temperature: Option<f64>,
+    /// How many codes the passes of a masked generator keep; absent: the cosine's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reveal: Option<MaskSchedule>,
+    /// Which codes the passes of a masked generator keep; absent: by confidence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<UnmaskingOrder>,
 }
 
 /// Guidance without a classifier: `logits = u + scale·(c − u)`, `c` the logits with the condition, `u`
@@ -113,6 +129,10 @@ impl Default for SamplingConfig {
             top_k: None,
             top_p: None,
             guidance: None,
+            steps: None,
+            choice_temperature: None,
+            reveal: None,
+            order: None,
         }
     }
 }
@@ -181,6 +201,13 @@ impl SamplingConfig {
             }
         }
         problems.extend(self.guidance.iter().flat_map(Guidance::problems));
+        if let Some(got) = self.choice_temperature
+            && !(got >= 0.0 && got.is_finite())
+        {
+            problems.push(format!(
+                "choice_temperature: expected a number of at least 0, got {got}"
+            ));
+        }
         if problems.is_empty() {
             Ok(())
         } else {
@@ -222,18 +249,7 @@ impl CodeSampler {
     /// One code from one row of logits. Takes exactly one number from `rng`.
     pub(super) fn draw(&self, logits: &[f32], rng: &mut ChaCha8Rng) -> Result<u32, NoChoice> {
         let ticket = rng.random::<f64>();
-        let mut kept = self.candidates(logits);
-        let largest = kept.iter().fold(f32::NEG_INFINITY, |m, c| m.max(c.weight));
-        if !largest.is_finite() {
-            return Err(NoChoice);
-        }
-        for candidate in &mut kept {
-            candidate.weight = (candidate.weight - largest).exp();
-        }
-        if self.top_p < 1.0 {
-            let size = nucleus(&mut kept, self.top_p);
-            kept.truncate(size);
-        }
+        let kept = self.kept(logits)?;
         let total: f64 = kept.iter().map(|c| f64::from(c.weight)).sum();
         let mut left = ticket * total;
         for candidate in &kept {
@@ -249,6 +265,31 @@ impl CodeSampler {
             .find(|c| c.weight > 0.0)
             .expect("the largest weighs 1")
             .id)
+    }
+
+    /// The codes that temperature, top-k and top-p leave, with their probabilities.
+    pub(super) fn distribution(&self, logits: &[f32]) -> Result<Vec<(u32, f64)>, NoChoice> {
+        let kept = self.kept(logits)?;
+        let total: f64 = kept.iter().map(|c| f64::from(c.weight)).sum();
+        let share = |c: &Candidate| (c.id, f64::from(c.weight) / total);
+        Ok(kept.iter().map(share).collect())
+    }
+
+    /// The codes that are left, with weights of which the largest is 1.
+    fn kept(&self, logits: &[f32]) -> Result<Vec<Candidate>, NoChoice> {
+        let mut kept = self.candidates(logits);
+        let largest = kept.iter().fold(f32::NEG_INFINITY, |m, c| m.max(c.weight));
+        if !largest.is_finite() {
+            return Err(NoChoice);
+        }
+        for candidate in &mut kept {
+            candidate.weight = (candidate.weight - largest).exp();
+        }
+        if self.top_p < 1.0 {
+            let size = nucleus(&mut kept, self.top_p);
+            kept.truncate(size);
+        }
+        Ok(kept)
     }
 
     /// The codes that temperature and top-k leave, in order of their ids, with their logits.
@@ -357,7 +398,7 @@ mod tests {
             temperature,
             top_k,
             top_p: top_p.map(PerDepth::Same),
-            guidance: None,
+            ..SamplingConfig::default()
         }
         .at(0)
     }
@@ -467,6 +508,8 @@ mod tests {
                 scale: -1.0,
                 interval: Some([3, 3]),
             }),
+            choice_temperature: Some(-1.0),
+            ..SamplingConfig::default()
         };
         let message = wrong.validate(4).unwrap_err().to_string();
         for part in [

@@ -256,9 +256,8 @@ mod tests {
 
     #[test]
     fn a_file_is_read_once_and_refused_by_name() {
-        let folder = std::env::temp_dir().join(format!("smalti-prior-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("shares.txt");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shares.txt");
         let prior = Prior::File { path: path.clone() };
         let new = |init: &Init| PriorState::new(&prior, 3, None, init);
         let init = Init::new(&Device::flex(), 1);
@@ -278,7 +277,7 @@ mod tests {
         let state = new(&init).unwrap();
         let weights = Weights::of(&state);
         assert_eq!(weights.0["target"].values, [0.125, 0.25, 0.625]);
-        std::fs::remove_dir_all(&folder).unwrap();
+        folder.close().unwrap();
         assert!(new(&init).is_err());
         let loaded = weights.load_into(new(&Init::blank(&Device::flex())).unwrap());
         let values = Weights::of(&loaded.unwrap()).0["target"].values.clone();

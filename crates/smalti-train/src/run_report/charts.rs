@@ -1,5 +1,7 @@
 //! How a training went: charts over its steps, from the journal.
 
+use smalti_models::generators::Writing;
+
 use super::codes;
 use crate::adversary;
 use crate::config::RunConfig;
@@ -96,12 +98,17 @@ fn divergence_charts(entries: &[Entry]) -> Vec<LineChart> {
     ]
 }
 
-pub(super) fn generator(entries: &[Entry]) -> LineChart {
+pub(super) fn generator(entries: &[Entry], writing: Writing) -> LineChart {
     let (step, loss) = (
         Quantity::new("step"),
         Quantity::new("loss").unit("nats per code"),
     );
-    let mut chart = LineChart::new("Cross entropy of the generator", step, loss);
+    let title = match writing {
+        Writing::Raster => "Cross entropy of the generator",
+        Writing::Denoised { .. } => "Bound on the generator's likelihood",
+        Writing::Unmasked { .. } => "Cross entropy of masked codes",
+    };
+    let mut chart = LineChart::new(title, step, loss);
     chart.series(Series::new("training", points(entries, "train", "codes")));
     chart.series(Series::new(
         "images not trained on",

@@ -1,7 +1,7 @@
 //! What a generator writes, shown in a run's report.
 
 use smalti_models::generators::sampling::Guidance;
-use smalti_models::generators::{Conditions, GenerationRequest};
+use smalti_models::generators::{Conditions, GenerationRequest, Writing};
 
 use crate::error::TrainError;
 use crate::model_dir::GeneratorModel;
@@ -19,7 +19,12 @@ pub(super) fn sections(
     seed: u64,
 ) -> Result<(), TrainError> {
     let section = report.section("Generated images");
-    section.paragraph("New images, sampled code by code, one row for each class.");
+    section.paragraph(match model.description.model.writing() {
+        Writing::Raster => "New images, sampled code by code, one row for each class.",
+        Writing::Denoised { .. } | Writing::Unmasked { .. } => {
+            "New images, sampled in passes over all of their codes, one row for each class."
+        }
+    });
     if !model.description.model.can_be_guided() {
         section.add(samples(model, None, seed, "Samples, unselected.")?);
         return Ok(());

@@ -9,3 +9,4 @@ mod learning;
 mod recipes;
 mod resume;
 mod support;
+mod whole_map;

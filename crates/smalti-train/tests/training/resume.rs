@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use smalti_train::{RunConfig, RunOutcome, TrainError, journal, train};
 
 use crate::support::{StopAfter, files, generator, run, tokenizer};
-use crate::{far, gpt};
+use crate::{far, gpt, whole_map};
 
 /// What could get lost between two halves of a run is on: summed gradients, averaged weights, dropout,
 /// random preprocessing, journal lines and checkpoints that do not fall on the same steps.
@@ -62,6 +62,18 @@ const SINGLE: [&str; 6] = [
     "training.evaluate_every=4",
     "training.checkpoint_every=3",
     "views={kind = 'ten_crop', size = 32}",
+];
+
+/// Of these time steps, what is masked, hidden classes and dropout are random, and the losses seen at each
+/// time step decide which are drawn next.
+const WHOLE_MAP: [&str; 7] = [
+    "training.steps=12",
+    "training.batch_size=4",
+    "training.accumulate=2",
+    "training.evaluate_every=5",
+    "training.checkpoint_every=3",
+    "training.average={decay = 0.9}",
+    "mirror=true",
 ];
 
 /// Runs in pieces of `steps` steps.
@@ -259,6 +271,30 @@ fn an_interrupted_far_run_equals_an_uninterrupted_one() {
         let (whole, pieces) = (folder.path().join("whole"), folder.path().join("pieces"));
         run(&config, &whole).unwrap();
         run_in_pieces(&config, &pieces, 5);
+        for run in [&whole, &pieces] {
+            std::fs::remove_dir_all(run.join("checkpoints")).unwrap();
+        }
+        assert_same_files(&whole, &pieces);
+    }
+}
+
+#[test]
+fn interrupted_runs_of_generators_of_whole_maps_equal_uninterrupted_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage_one = folder.path().join("tokenizer");
+    far::train_tokenizer(&stage_one);
+    for (name, model) in [
+        ("diffusion", whole_map::DIFFUSION),
+        ("masked", whole_map::MASKED),
+    ] {
+        let settings: Vec<&str> = WHOLE_MAP.into_iter().chain([model]).collect();
+        let config = generator(&stage_one, &settings);
+        let whole = folder.path().join(format!("{name}-whole"));
+        let pieces = folder.path().join(format!("{name}-pieces"));
+        run(&config, &whole).unwrap();
+        run_in_pieces(&config, &pieces, 5);
+        let last = Path::new("checkpoints/step-00000012.safetensors");
+        assert!(files(&whole)[last] == files(&pieces)[last], "{name}");
         for run in [&whole, &pieces] {
             std::fs::remove_dir_all(run.join("checkpoints")).unwrap();
         }

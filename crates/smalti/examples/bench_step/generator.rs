@@ -248,7 +248,7 @@ impl Sample {
             temperature: 1.0,
             top_k: config.top_k.map(PerDepth::Same),
             top_p: Some(PerDepth::Same(config.top_p)),
-            guidance: None,
+            ..SamplingConfig::default()
         };
         let conditions = Conditions::Classes(inputs.ids("sample_classes")?);
         Ok(Self {

@@ -277,16 +277,8 @@ impl FarConfig {
     }
 
     fn check_codes(&self, problems: &mut Vec<String>) {
-        let (sizes, depth) = (self.codebook_sizes(), self.depth);
-        if sizes.len() != depth {
-            let got = sizes.len();
-            problems.push(format!(
-                "codebook_size: expected {depth} sizes (the depth), got {got}"
-            ));
-        }
-        if sizes.contains(&0) {
-            problems.push("codebook_size: expected at least 1 code, got 0".into());
-        }
+        let depth = self.depth;
+        problems.extend(self.codebook_size.problems(depth));
         // The rows of the head's positions are those of the grid.
         if depth > self.positions() + 1 {
             let positions = self.positions();

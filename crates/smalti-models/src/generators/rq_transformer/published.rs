@@ -352,7 +352,7 @@ impl Sampling {
             temperature: self.temp as f32,
             top_k: self.top_k.map(per_depth),
             top_p: self.top_p.map(per_depth),
-            guidance: None,
+            ..SamplingConfig::default()
         }
     }
 }
