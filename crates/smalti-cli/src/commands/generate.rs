@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use smalti::{Generator, Guidance, Image, Observer, PerDepth, Progress, Request, SamplingConfig};
 
 use super::files::make_parent;
-use crate::arguments::GenerateOptions;
+use crate::arguments::{GenerateOptions, Order};
 use crate::device::DeviceChoice;
 use crate::terminal::Terminal;
 
@@ -123,6 +123,13 @@ fn sampling(options: &GenerateOptions, generator: &Generator) -> SamplingConfig 
     if let Some(scale) = options.guidance {
         let interval = options.guidance_interval;
         sampling.guidance = Some(Guidance { scale, interval });
+    }
+    if options
+        .order
+        .is_some_and(|order| order != Order::Confidence)
+    {
+        // What the generator has for its own order means nothing in a fixed one.
+        (sampling.choice_temperature, sampling.reveal) = (None, None);
     }
     sampling.steps = options.steps.or(sampling.steps);
     sampling.choice_temperature = options.choice_temperature.or(sampling.choice_temperature);

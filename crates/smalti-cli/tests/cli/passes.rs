@@ -4,16 +4,21 @@ use std::path::Path;
 
 use crate::support::{Called, GENERATOR, call, folder, models, smalti};
 
-const DIFFUSION: &str = "model={kind = 'diffusion', embed_dim = 16, layers = 1, heads = 2, condition = 'class', process = {steps = 6}}";
-const MASKED: &str =
-    "model={kind = 'masked', embed_dim = 16, layers = 1, heads = 2, condition = 'class'}";
+const DIFFUSION: [&str; 1] = [
+    "model={kind = 'diffusion', embed_dim = 16, layers = 1, heads = 2, condition = 'class', process = {steps = 6}}",
+];
+const MASKED: [&str; 2] = [
+    "model={kind = 'masked', embed_dim = 16, layers = 1, heads = 2, condition = 'class'}",
+    "sampling={choice_temperature = 4.5, reveal = 'cosine'}",
+];
 
-fn train(here: &Path, name: &str, model: &str) {
+fn train(here: &Path, name: &str, model: &[&str]) {
     let tokenizer = models().tokenizer.display().to_string();
     let config = GENERATOR.replace("TOKENIZER", &tokenizer);
     std::fs::write(here.join("passes.toml"), config).unwrap();
-    let settings = [model, "targets={kind = 'hard'}", "training.steps=8"];
-    let settings = settings.into_iter().flat_map(|setting| ["--set", setting]);
+    let settings = ["targets={kind = 'hard'}", "training.steps=8"];
+    let settings = settings.iter().chain(model);
+    let settings = settings.flat_map(|setting| ["--set", setting]);
     let line = ["train", "passes.toml", "--out", name, "-q"];
     smalti(here, line.into_iter().chain(settings)).succeeded();
 }
@@ -30,14 +35,14 @@ fn passes_are_chosen_on_the_command_line() {
         generate(here.path(), model, more).succeeded();
         std::fs::read(here.path().join("grid.png")).unwrap()
     };
-    train(here.path(), "diffusion", DIFFUSION);
+    train(here.path(), "diffusion", &DIFFUSION);
     let whole = picture("diffusion", "");
     assert!(whole == picture("diffusion", "--steps 6"));
     assert!(whole != picture("diffusion", "--steps 1"));
     // Eight steps tell classes hardly apart.
     assert!(whole != picture("diffusion", "--guidance 1000"));
 
-    train(here.path(), "masked", MASKED);
+    train(here.path(), "masked", &MASKED);
     let usual = picture("masked", "");
     assert!(
         usual
