@@ -20,6 +20,20 @@ use super::writing::Writing;
 #[error("the generator cannot be built:{}", .0.iter().map(|p| format!("\n  {p}")).collect::<String>())]
 pub struct InvalidGenerator(pub Vec<String>);
 
+/// Sizes that are 0, named as in files.
+pub(super) fn empty_sizes<'a>(
+    sizes: impl IntoIterator<Item = (&'a str, usize)>,
+) -> impl Iterator<Item = String> {
+    let empty = sizes.into_iter().filter(|(_, size)| *size == 0);
+    empty.map(|(name, _)| format!("{name}: expected at least 1, got 0"))
+}
+
+/// Heads that do not divide the width.
+pub(super) fn heads_problem(width: usize, heads: usize) -> Option<String> {
+    (heads == 0 || !width.is_multiple_of(heads))
+        .then(|| format!("heads: expected a divisor of embed_dim {width}, got {heads}"))
+}
+
 /// A generator's shape. In files `kind` says which; without it it is an RQ-Transformer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GeneratorConfig {

@@ -4,12 +4,13 @@
 //! are drawn; then it reads those. What is different from one generator to another stands behind
 //! [`Walk`]; the order, what was given beforehand and telling the caller stand here.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
+use smalti_quantize::Codes;
 
-use super::drawing::{Batch, Maps, Rows};
-use super::request::GenerateError;
+use super::drawing::{Batch, Maps, Rows, write_maps};
+use super::request::{Capability, GenerateError, GenerationRequest, Progress};
 
 /// What writes the maps of one batch. Tensors have the batch's rows, in as many copies as it needs.
 pub(super) trait Walk {
@@ -39,8 +40,22 @@ pub(super) trait Walk {
     ) -> Result<(), GenerateError>;
 }
 
+/// Checks a request and fills its maps, with a writer for the samples of each batch.
+pub(super) fn walk_maps<W: Walk>(
+    request: &GenerationRequest,
+    capability: &Capability,
+    device: &Device,
+    watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    writer: impl Fn(Range<usize>) -> W,
+) -> Result<Codes, GenerateError> {
+    request.check(capability)?;
+    write_maps(request, &capability.layout, device, watch, |batch| {
+        walk(&mut writer(batch.samples.clone()), batch)
+    })
+}
+
 /// Fills the maps of a batch.
-pub(super) fn walk(writer: &mut impl Walk, batch: Batch) -> Result<(), GenerateError> {
+fn walk(writer: &mut impl Walk, batch: Batch) -> Result<(), GenerateError> {
     let Batch {
         mut maps,
         start,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::generators::class_condition::ClassCondition;
-use crate::generators::config::InvalidGenerator;
+use crate::generators::config::{InvalidGenerator, empty_sizes, heads_problem};
 use crate::generators::layout::{CodeLayout, CodebookSize};
 use crate::generators::request::Capability;
 use crate::generators::writing::Writing;
@@ -150,17 +150,13 @@ impl DiffusionConfig {
     /// Everything that is wrong with it, at once.
     pub fn validate(&self) -> Result<(), InvalidGenerator> {
         let mut problems = Vec::new();
-        for (name, value) in [
+        problems.extend(empty_sizes([
             ("height", self.height),
             ("width", self.width),
             ("depth", self.depth),
             ("embed_dim", self.embed_dim),
             ("layers", self.layers),
-        ] {
-            if value == 0 {
-                problems.push(format!("{name}: expected at least 1, got 0"));
-            }
-        }
+        ]));
         problems.extend(heads_problem(self.embed_dim, self.heads));
         problems.extend(self.codebook_size.problems(self.depth));
         problems.extend(self.condition.problems());
@@ -170,12 +166,6 @@ impl DiffusionConfig {
             false => Err(InvalidGenerator(problems)),
         }
     }
-}
-
-/// Heads that do not divide the width.
-pub(in crate::generators) fn heads_problem(width: usize, heads: usize) -> Option<String> {
-    (heads == 0 || !width.is_multiple_of(heads))
-        .then(|| format!("heads: expected a divisor of embed_dim {width}, got {heads}"))
 }
 
 #[cfg(test)]

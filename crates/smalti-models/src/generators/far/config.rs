@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use smalti_nn::RotaryBlockConfig;
 
 use crate::generators::conditions::Wanted;
-use crate::generators::config::InvalidGenerator;
+use crate::generators::config::{InvalidGenerator, empty_sizes, heads_problem};
 use crate::generators::layout::{CodeLayout, CodebookSize};
 use crate::generators::request::Capability;
 
@@ -236,11 +236,7 @@ impl FarConfig {
                 ("condition.feature_dim", feature_dim),
             ]),
         }
-        for (name, value) in sizes {
-            if value == 0 {
-                problems.push(format!("{name}: expected at least 1, got 0"));
-            }
-        }
+        problems.extend(empty_sizes(sizes));
         self.check_heads(&mut problems);
         self.check_codes(&mut problems);
         for (name, value) in [
@@ -264,10 +260,8 @@ impl FarConfig {
         let Self {
             embed_dim, heads, ..
         } = *self;
-        if heads == 0 || !embed_dim.is_multiple_of(heads) {
-            problems.push(format!(
-                "heads: expected a divisor of embed_dim {embed_dim}, got {heads}"
-            ));
+        if let Some(problem) = heads_problem(embed_dim, heads) {
+            problems.push(problem);
         } else if !self.head_width().is_multiple_of(4) {
             let width = self.head_width();
             problems.push(format!(

@@ -21,10 +21,10 @@ use smalti_quantize::Codes;
 
 use super::config::HeadConfig;
 use super::model::Far;
-use crate::generators::drawing::{Draws, Maps, Rows, write_maps};
+use crate::generators::drawing::{Draws, Maps, Rows};
 use crate::generators::request::{GenerateError, GenerationRequest, Progress};
 use crate::generators::sampling::Guidance;
-use crate::generators::walk::{Walk, walk};
+use crate::generators::walk::{Walk, walk_maps};
 
 impl Far {
     /// Samples codes, one map for each condition.
@@ -40,13 +40,9 @@ impl Far {
         request: &GenerationRequest,
         watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Codes, GenerateError> {
-        request.check(&self.config().capability())?;
-        let (model, layout) = (self.valid(), self.config().layout());
-        write_maps(request, &layout, &model.device(), watch, |batch| {
-            walk(
-                &mut Writer::new(&model, request, batch.samples.clone()),
-                batch,
-            )
+        let (model, capability) = (self.valid(), self.config().capability());
+        walk_maps(request, &capability, &model.device(), watch, |samples| {
+            Writer::new(&model, request, samples)
         })
     }
 }

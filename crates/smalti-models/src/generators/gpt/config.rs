@@ -5,7 +5,7 @@ use smalti_nn::TransformerConfig;
 use smalti_nn::gelu::Gelu;
 
 use crate::generators::conditions::Wanted;
-use crate::generators::config::InvalidGenerator;
+use crate::generators::config::{InvalidGenerator, empty_sizes, heads_problem};
 use crate::generators::layout::{CodeLayout, CodebookSize};
 use crate::generators::request::Capability;
 
@@ -154,17 +154,8 @@ impl GptConfig {
         if let GptCondition::Class { classes } = self.condition {
             sizes.push(("condition.classes", classes));
         }
-        for (name, value) in sizes {
-            if value == 0 {
-                problems.push(format!("{name}: expected at least 1, got 0"));
-            }
-        }
-        let (width, heads) = (self.embed_dim, self.heads);
-        if heads == 0 || !width.is_multiple_of(heads) {
-            problems.push(format!(
-                "heads: expected a divisor of embed_dim {width}, got {heads}"
-            ));
-        }
+        problems.extend(empty_sizes(sizes));
+        problems.extend(heads_problem(self.embed_dim, self.heads));
         self.check_codes(&mut problems);
         for (name, value) in [
             ("embedding_dropout", self.embedding_dropout),

@@ -17,9 +17,9 @@ use smalti_nn::transformer::{cache, through_cached};
 use smalti_quantize::Codes;
 
 use super::model::Gpt;
-use crate::generators::drawing::{Draws, Maps, Rows, write_maps};
+use crate::generators::drawing::{Draws, Maps, Rows};
 use crate::generators::request::{GenerateError, GenerationRequest, Progress};
-use crate::generators::walk::{Walk, walk};
+use crate::generators::walk::{Walk, walk_maps};
 
 impl Gpt {
     /// Samples codes, one map for each condition.
@@ -33,13 +33,9 @@ impl Gpt {
         request: &GenerationRequest,
         watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Codes, GenerateError> {
-        request.check(&self.config().capability())?;
-        let (model, layout) = (self.valid(), self.config().layout());
-        write_maps(request, &layout, &model.device(), watch, |batch| {
-            walk(
-                &mut Writer::new(&model, request, batch.samples.clone()),
-                batch,
-            )
+        let (model, capability) = (self.valid(), self.config().capability());
+        walk_maps(request, &capability, &model.device(), watch, |samples| {
+            Writer::new(&model, request, samples)
         })
     }
 }

@@ -4,8 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mask_schedule::MaskSchedule;
 use crate::generators::class_condition::ClassCondition;
-use crate::generators::config::InvalidGenerator;
-use crate::generators::diffusion::config::heads_problem;
+use crate::generators::config::{InvalidGenerator, empty_sizes, heads_problem};
 use crate::generators::layout::{CodeLayout, CodebookSize};
 use crate::generators::request::Capability;
 use crate::generators::writing::Writing;
@@ -140,17 +139,13 @@ impl MaskedConfig {
     /// Everything that is wrong with it, at once.
     pub fn validate(&self) -> Result<(), InvalidGenerator> {
         let mut problems = Vec::new();
-        for (name, value) in [
+        problems.extend(empty_sizes([
             ("height", self.height),
             ("width", self.width),
             ("depth", self.depth),
             ("embed_dim", self.embed_dim),
             ("layers", self.layers),
-        ] {
-            if value == 0 {
-                problems.push(format!("{name}: expected at least 1, got 0"));
-            }
-        }
+        ]));
         problems.extend(heads_problem(self.embed_dim, self.heads));
         problems.extend(self.codebook_size.problems(self.depth));
         problems.extend(self.condition.problems());

@@ -5,6 +5,7 @@ use smalti_nn::{Gelu, TransformerConfig};
 
 use crate::generators::conditions::Wanted;
 pub use crate::generators::config::InvalidGenerator;
+use crate::generators::config::empty_sizes;
 use crate::generators::layout::CodeLayout;
 pub use crate::generators::layout::CodebookSize;
 use crate::generators::request::Capability;
@@ -260,11 +261,7 @@ impl RqTransformerConfig {
             ("body.layers", self.body.layers),
             ("head.layers", self.head.layers),
         ];
-        for (name, value) in sizes {
-            if value == 0 {
-                problems.push(format!("{name}: expected at least 1, got 0"));
-            }
-        }
+        problems.extend(empty_sizes(sizes));
         self.check_codebooks(&mut problems);
         self.check_condition(&mut problems);
         self.check_stacks(&mut problems);

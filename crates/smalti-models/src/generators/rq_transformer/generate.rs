@@ -16,9 +16,9 @@ use smalti_nn::nearest::id_tensor;
 use smalti_quantize::Codes;
 
 use super::model::RqTransformer;
-use crate::generators::drawing::{Draws, Maps, Rows, write_maps};
+use crate::generators::drawing::{Draws, Maps, Rows};
 use crate::generators::request::{GenerateError, GenerationRequest, Progress};
-use crate::generators::walk::{Walk, walk};
+use crate::generators::walk::{Walk, walk_maps};
 
 impl RqTransformer {
     /// Samples codes, one map for each condition.
@@ -32,13 +32,9 @@ impl RqTransformer {
         request: &GenerationRequest,
         watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Codes, GenerateError> {
-        request.check(&self.config().capability())?;
-        let (model, layout) = (self.valid(), self.config().layout());
-        write_maps(request, &layout, &model.device(), watch, |batch| {
-            walk(
-                &mut Writer::new(&model, request, batch.samples.clone()),
-                batch,
-            )
+        let (model, capability) = (self.valid(), self.config().capability());
+        walk_maps(request, &capability, &model.device(), watch, |samples| {
+            Writer::new(&model, request, samples)
         })
     }
 }
