@@ -29,7 +29,8 @@ pub enum PublishedLayout {
     LlamaGen,
     /// FQGAN, of two or three branches: one file.
     Fqgan,
-    /// A VQGAN of taming-transformers, with nearest codes or Gumbel's: a yaml beside a `.ckpt` file.
+    /// A VQGAN of taming-transformers, with nearest codes or Gumbel's, alone or as a generator's first stage: a yaml
+    /// beside a `.ckpt` file.
     Taming,
 }
 
@@ -176,6 +177,13 @@ mod tests {
                 "taming_gumbel",
                 "last.ckpt",
                 Some(vec![64]),
+            ),
+            // The first stage of a generator.
+            (
+                PublishedLayout::Taming,
+                "taming_mingpt",
+                "last.ckpt",
+                Some(vec![91]),
             ),
         ] {
             let device = Device::flex();

@@ -18,7 +18,7 @@ pub(crate) enum Layout {
     Llamagen,
     /// FQGAN's tokenizers, of two or three branches: one file
     Fqgan,
-    /// Taming's tokenizers, VQModel and GumbelVQ: a .ckpt file beside a yaml
+    /// Taming's tokenizers, VQModel and GumbelVQ, alone or in a generator's file: a .ckpt file beside a yaml
     Taming,
     /// RQ-Transformer, a generator: model.pt beside config.yaml
     RqTransformer,
@@ -63,6 +63,7 @@ Examples:
 
 Generators come with the tokenizer whose codes they write, imported first:
   smalti import --layout llamagen-gpt c2i_L_384.pt --tokenizer models/llamagen-f16 --image-size 384 -o models/l
+  smalti import --layout taming last.ckpt --config model.yaml -o models/vqgan
   smalti import --layout taming-gpt last.ckpt --config model.yaml --tokenizer models/vqgan -o models/taming
   smalti generate --model models/l --class 207 -o dogs.png
 

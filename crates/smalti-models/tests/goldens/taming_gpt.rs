@@ -6,14 +6,14 @@
 use std::ops::ControlFlow;
 
 use burn::tensor::{Device, Tensor};
-use smalti_models::autoencoder::{Autoencoder, AutoencoderConfig};
+use smalti_models::autoencoder::Autoencoder;
+use smalti_models::autoencoder::published::taming;
 use smalti_models::generators::gpt::{Gpt, GptConfig, published};
 use smalti_models::generators::sampling::SamplingConfig;
 use smalti_models::generators::{
     CodeTargets, CodebookSize, Conditions, GenerationRequest, GeneratorInput, Prefix,
 };
 use smalti_nn::Init;
-use smalti_nn::state::Weights;
 use smalti_quantize::Codes;
 
 use crate::support::{Golden, close, same_codes};
@@ -21,21 +21,6 @@ use crate::support::{Golden, close, same_codes};
 /// Codes of the first stage; the transformer tells a few more tokens apart.
 const CODES: usize = 91;
 const VOCABULARY: usize = 96;
-
-const FIRST_STAGE: &str = r#"
-clamp = false
-[network]
-resolution = 16
-channels = 32
-multipliers = [1, 1]
-blocks = 1
-z_channels = 16
-[quantizer]
-kind = "vector"
-codebook_size = 91
-code_dim = 8
-rule = "gradient"
-"#;
 
 struct Case {
     golden: Golden,
@@ -63,21 +48,11 @@ impl Case {
         .unwrap()
     }
 
+    /// The tokenizer that the file of the generator holds.
     fn first_stage(&self) -> Autoencoder {
-        let config: AutoencoderConfig = toml::from_str(FIRST_STAGE).unwrap();
-        let model = config.build(&mut Init::blank(&Device::flex())).unwrap();
-        let file = self.golden.folder.join("last.ckpt");
-        let name = |name: &str| match name.strip_prefix("first_stage_model.")? {
-            "quantize.embedding.weight" => Some("quantizer.codebook.weight".to_owned()),
-            name => Some(name.to_owned()),
-        };
-        let keys = ["state_dict"];
-        let published = Weights::read_pytorch_where(&file, &keys, |n| name(n).is_some()).unwrap();
-        let mut weights = Weights::of(&model);
-        // What the table's own state is does not matter here.
-        weights.0.retain(|name, _| name.starts_with("quantizer."));
-        weights.0.extend(published.rename(name).unwrap().0);
-        weights.load_into(model).unwrap()
+        let config = taming::read_config(&self.golden.folder.join("model.yaml")).unwrap();
+        let weights = self.golden.folder.join("last.ckpt");
+        taming::load(&config, &weights, &mut Init::blank(&Device::flex())).unwrap()
     }
 
     /// Maps `[batch, positions]` of the case.

@@ -1,12 +1,13 @@
 //! VQGANs of taming-transformers (Esser et al., CVPR 2021, arXiv 2012.09841) as published: a yaml beside a Lightning
-//! `.ckpt` file, with the quantizer of `VQModel` (nearest codes) or `GumbelVQ` (codes by logits).
+//! `.ckpt` file, with the quantizer of `VQModel` (nearest codes) or `GumbelVQ` (codes by logits). The files of a
+//! generator (`Net2NetTransformer`) hold the one whose codes it writes as their first stage; it is read from there.
 //!
 //! | the file | here |
 //! |---|---|
 //! | `quantize.embedding.weight` | `quantizer.codebook.weight` |
 //! | `quantize.{proj, embed}.*` | `quantizer.{proj, embed}.*` |
 //!
-//! Everything else has this project's names. What belongs to training (`loss.*`: discriminator and perceptual
+//! Names in a generator's file follow `first_stage_model.`. Everything else has this project's names. What belongs to training (`loss.*`: discriminator and perceptual
 //! network) is left out, and so are the schedule of a Gumbel model's temperature and the weight of its divergence:
 //! whoever goes on training says them anew.
 //!
@@ -33,15 +34,17 @@ const PARTS: [&str; 5] = [
     "quantize.",
 ];
 
-/// Reads the yaml of a published model. Fields that say nothing about the model are ignored.
+/// Reads the yaml of a published model, or of a generator over it. Fields that say nothing about the model are ignored.
 ///
 /// # Errors
 /// When the file cannot be read, is of something else, or asks for what no published model uses.
 pub fn read_config(path: &Path) -> Result<AutoencoderConfig, PublishedError> {
     let text = read_text(path)?;
     let error = |reason: String| PublishedError::config(path, OF, reason);
-    let model = yaml::read_node(&text, "model").map_err(error)?;
-    let model: Model = serde_norway::from_value(model).map_err(|e| error(e.to_string()))?;
+    let node = yaml::read_node(&text, "model.params.first_stage_config")
+        .or_else(|_| yaml::read_node(&text, "model"))
+        .map_err(error)?;
+    let model: Model = serde_norway::from_value(node).map_err(|e| error(e.to_string()))?;
     model.convert().map_err(error)
 }
 
@@ -55,7 +58,6 @@ pub fn load(
     init: &mut Init,
 ) -> Result<Autoencoder, PublishedError> {
     let model = config.build(init)?;
-    let of_model = |name: &str| PARTS.iter().any(|part| name.starts_with(part));
     let weights = read_weights(weights, &["state_dict"], of_model)?;
     let weights = weights.rename(|name| Some(renamed(name)))?;
     let weights = match config.quantizer {
@@ -65,7 +67,17 @@ pub fn load(
     Ok(weights.load_into(model)?)
 }
 
+fn without_stage(name: &str) -> &str {
+    name.strip_prefix("first_stage_model.").unwrap_or(name)
+}
+
+fn of_model(name: &str) -> bool {
+    let name = without_stage(name);
+    PARTS.iter().any(|part| name.starts_with(part))
+}
+
 fn renamed(name: &str) -> String {
+    let name = without_stage(name);
     match name.strip_prefix("quantize.") {
         Some("embedding.weight") => "quantizer.codebook.weight".into(),
         Some(rest) => format!("quantizer.{rest}"),
@@ -186,7 +198,16 @@ mod tests {
             ("quantize.proj.bias", "quantizer.proj.bias"),
             ("quantize.embed.weight", "quantizer.embed.weight"),
             ("encoder.mid.attn_1.q.weight", "encoder.mid.attn_1.q.weight"),
+            (
+                "first_stage_model.quantize.embedding.weight",
+                "quantizer.codebook.weight",
+            ),
+            (
+                "first_stage_model.decoder.conv_in.bias",
+                "decoder.conv_in.bias",
+            ),
         ] {
+            assert!(of_model(from));
             assert_eq!(renamed(from), to);
         }
     }

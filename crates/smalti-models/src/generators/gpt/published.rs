@@ -3,7 +3,7 @@
 //! A yaml (`model.yaml`, `…-project.yaml`) says what the model is: sizes of the transformer, what it is
 //! conditioned on, the first stage. The `.ckpt` file holds the transformer's arrays under
 //! `transformer.` below `state_dict`, beside those of the first stage (`first_stage_model.`, a tokenizer
-//! of its own, not read here) and causal masks (made anew). A `.safetensors` file holds the same names.
+//! that [`crate::autoencoder::published::taming`] reads) and causal masks (made anew). A `.safetensors` file holds the same names.
 //!
 //! Models without a condition and with classes are read. Those conditioned on the codes of another
 //! image (depth, segmentation, coordinates, drawings) are refused: they have many tokens before the
