@@ -12,8 +12,8 @@ train=$1 test=$2 judge=$3
 shift 3
 rows=${*:-vq gumbel argmax prior mask-20 mask-40 mask-60 mask-100 contrastive probabilistic}
 smalti=${SMALTI:-target/release/smalti}
-steps=${STEPS:-400}
-generator_steps=${GENERATOR_STEPS:-400}
+steps=${STEPS:-600}
+generator_steps=${GENERATOR_STEPS:-300}
 out=runs/regularized
 
 if [ ! -e "$out/test" ]; then
@@ -66,11 +66,11 @@ for row in $rows; do
         'commitment=0.25, codebook=1.0' ;;
     gumbel) tokenizer gumbel "kind='gumbel'" 'divergence=5e-4' ;;
     argmax) tokenizer argmax "kind='regularized', mask_ratio=0.0" 'prior=0.0' ;;
-    prior) tokenizer prior "kind='regularized', mask_ratio=0.0" 'prior=0.1' ;;
-    mask-*) tokenizer "$row" "kind='regularized', mask_ratio=$(echo "${row#mask-}" | awk '{print $1 / 100}')" 'prior=0.1' ;;
-    contrastive) tokenizer contrastive "kind='regularized', mask_ratio=0.4" 'prior=0.1, contrastive=0.1' \
+    prior) tokenizer prior "kind='regularized', mask_ratio=0.0" 'prior=0.02' ;;
+    mask-*) tokenizer "$row" "kind='regularized', mask_ratio=$(echo "${row#mask-}" | awk '{print $1 / 100}')" 'prior=0.02' ;;
+    contrastive) tokenizer contrastive "kind='regularized', mask_ratio=0.4" 'prior=0.02, contrastive=0.1' \
         --set "$judged, weighting='equal'}" ;;
-    probabilistic) tokenizer probabilistic "kind='regularized', mask_ratio=0.4" 'prior=0.1, contrastive=0.1' \
+    probabilistic) tokenizer probabilistic "kind='regularized', mask_ratio=0.4" 'prior=0.02, contrastive=0.1' \
         --set "$judged, weighting='probabilistic'}" ;;
     *) echo "no row is called $row" >&2; exit 2 ;;
     esac

@@ -117,11 +117,11 @@ fn check(logits: Logits, posterior: Posterior) {
         temperature: Temperature::Constant { value: TEMPERATURE },
         ..RegularizedConfig::new(CODES, WIDTH)
     };
-    // A fresh head hardly tells codes apart.
+    // A fresh head is made of the codes; this one knows nothing of them.
     let fresh = built(&config, &device);
-    let bold = host_values(normal(6, [CODES, WIDTH, 1, 1], &Device::flex()));
+    let own = host_values(normal(6, [CODES, WIDTH, 1, 1], &Device::flex()));
     let quantizer = match logits {
-        Logits::Head => with_arrays(fresh, &[("proj.weight", bold)]),
+        Logits::Head => with_arrays(fresh, &[("proj.weight", own)]),
         Logits::Distances => fresh,
     };
     let drawn: Vec<bool> = (0..ROWS).map(|i| i % 3 == 1).collect();
