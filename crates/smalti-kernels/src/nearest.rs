@@ -124,8 +124,8 @@ impl CodebookIndex {
     ///
     /// # Errors
     /// When the numbers are not whole rows, or one is not finite.
-    pub fn new(codes: &[f32], code_dim: usize, metric: Metric) -> Result<Self, NearestError> {
-        check_codebook(codes, code_dim)?;
+    pub fn new(codes: Vec<f32>, code_dim: usize, metric: Metric) -> Result<Self, NearestError> {
+        check_codebook(&codes, code_dim)?;
         Ok(Self(Plain::new(codes, code_dim, metric)))
     }
 

@@ -48,7 +48,7 @@ fn best_codes(
     let device = vectors.device();
     if matches!(device.as_dispatch(), DispatchDevice::Flex(_)) {
         let [count, width] = vectors.dims();
-        let ids = search(&host_values(vectors), &host_values(codes), width, metric)?;
+        let ids = search(&host_values(vectors), host_values(codes), width, metric)?;
         return Ok(id_tensor(&ids, [count], &device));
     }
     let finite = |t: &Tensor<2>| t.clone().abs().max().into_scalar::<f32>().is_finite();
@@ -61,13 +61,13 @@ fn best_codes(
 
 /// [`nearest_codes`] of rows on the host, all of which must be finite.
 pub fn nearest_rows(vectors: &[f32], codes: &[f32], width: usize) -> Vec<u32> {
-    search(vectors, codes, width, Metric::Euclidean)
+    search(vectors, codes.to_vec(), width, Metric::Euclidean)
         .expect("rows on the host were checked to be finite")
 }
 
 fn search(
     vectors: &[f32],
-    codes: &[f32],
+    codes: Vec<f32>,
     width: usize,
     metric: Metric,
 ) -> Result<Vec<u32>, NonFinite> {

@@ -28,7 +28,7 @@ fn nearest_by_product(bencher: Bencher<'_, '_>, [size, code_dim, rows]: [usize; 
 
 fn search(bencher: Bencher<'_, '_>, [size, code_dim, rows]: [usize; 3], metric: Metric) {
     let (codes, queries) = (noise(size * code_dim, 1), noise(rows * code_dim, 2));
-    let index = CodebookIndex::new(&codes, code_dim, metric).expect("finite codes");
+    let index = CodebookIndex::new(codes, code_dim, metric).expect("finite codes");
     let mut out = vec![0; rows];
     bencher
         .counter(ItemsCount::new(rows))
@@ -40,7 +40,8 @@ fn nearest_build(bencher: Bencher<'_, '_>) {
     let codes = noise(65_536 * 16, 1);
     bencher
         .counter(bytes(1, codes.len()))
-        .bench_local(|| CodebookIndex::new(&codes, 16, Metric::Euclidean));
+        .with_inputs(|| codes.clone())
+        .bench_local_values(|codes| CodebookIndex::new(codes, 16, Metric::Euclidean));
 }
 
 /// Gaussians whose aggregate is the standard normal, of `16 / code_dim` bits a dimension.

@@ -4,6 +4,10 @@ use super::Metric;
 use super::decide::ROUNDING;
 use super::panels::{Entry, Panels};
 use super::scan::Queries;
+use rayon::prelude::*;
+
+/// Codes that one thread sums at once for their mean.
+const SUMMED_TOGETHER: usize = 4096;
 
 /// A codebook for [`Metric`], with what is needed to bound the errors of its scores.
 #[derive(Clone, Debug)]
@@ -18,9 +22,9 @@ pub(super) struct Plain {
 }
 
 impl Plain {
-    pub(super) fn new(codes: &[f32], code_dim: usize, metric: Metric) -> Self {
+    pub(super) fn new(codes: Vec<f32>, code_dim: usize, metric: Metric) -> Self {
         let centre = match metric {
-            Metric::Euclidean => mean_row(codes, code_dim),
+            Metric::Euclidean => mean_row(&codes, code_dim),
             Metric::InnerProduct => vec![0.0; code_dim],
         };
         let size = codes.len() / code_dim;
@@ -42,7 +46,7 @@ impl Plain {
         Self {
             metric,
             code_dim,
-            codes: codes.to_vec(),
+            codes,
             centre,
             panels,
         }
@@ -140,12 +144,22 @@ impl Queries for PlainQueries<'_> {
 
 /// The mean code, or zero where the sum overflows.
 fn mean_row(codes: &[f32], code_dim: usize) -> Vec<f32> {
-    let mut sum = vec![0.0_f64; code_dim];
-    for code in codes.chunks_exact(code_dim) {
-        for (sum, value) in sum.iter_mut().zip(code) {
-            *sum += f64::from(*value);
+    let sum_of = |part: &[f32]| {
+        let mut sum = vec![0.0_f64; code_dim];
+        for code in part.chunks_exact(code_dim) {
+            for (sum, value) in sum.iter_mut().zip(code) {
+                *sum += f64::from(*value);
+            }
         }
-    }
+        sum
+    };
+    // Parts of a fixed size and in order: the mean does not depend on the number of threads.
+    let parts: Vec<Vec<f64>> = codes
+        .par_chunks(SUMMED_TOGETHER * code_dim)
+        .map(sum_of)
+        .collect();
     let rows = (codes.len() / code_dim) as f64;
-    sum.iter().map(|sum| (sum / rows) as f32).collect()
+    (0..code_dim)
+        .map(|k| (parts.iter().map(|part| part[k]).sum::<f64>() / rows) as f32)
+        .collect()
 }

@@ -20,7 +20,7 @@ fn reference(codes: &[f32], query: &[f32], metric: Metric) -> (u32, f64, f64) {
 
 /// Holds every path, with one neighbour and with two, against the reference.
 fn check(codes: &[f32], code_dim: usize, queries: &[f32], metric: Metric) {
-    let index = CodebookIndex::new(codes, code_dim, metric).unwrap();
+    let index = CodebookIndex::new(codes.to_vec(), code_dim, metric).unwrap();
     let rows = queries.len() / code_dim;
     let want: Vec<_> = queries
         .chunks_exact(code_dim)
@@ -121,7 +121,7 @@ fn very_large_very_small_and_uneven_numbers() {
     for scale in [1e30, 3e18, 1e-25, 1e-42] {
         let codes: Vec<f32> = noise(100 * 5, 9).iter().map(|x| x * scale).collect();
         let queries: Vec<f32> = noise(20 * 5, 10).iter().map(|x| x * scale).collect();
-        let index = CodebookIndex::new(&codes, 5, Metric::Euclidean).unwrap();
+        let index = CodebookIndex::new(codes.clone(), 5, Metric::Euclidean).unwrap();
         for simd in Simd::available() {
             let mut got = vec![0; 20];
             index.search_on(simd, &queries, &mut got).unwrap();
@@ -135,7 +135,7 @@ fn very_large_very_small_and_uneven_numbers() {
         }
     }
     // The centred query overflows while the codes around the mean are zero.
-    let index = CodebookIndex::new(&[-3e38; 8], 4, Metric::Euclidean).unwrap();
+    let index = CodebookIndex::new(vec![-3e38; 8], 4, Metric::Euclidean).unwrap();
     let mut got = [7];
     index.search(&[3e38; 4], &mut got).unwrap();
     assert_eq!(got, [0]);
@@ -151,7 +151,7 @@ fn very_large_very_small_and_uneven_numbers() {
 #[test]
 fn the_number_of_threads_changes_nothing() {
     let (codes, queries) = (noise(2000 * 12, 13), noise(777 * 12, 14));
-    let index = CodebookIndex::new(&codes, 12, Metric::Euclidean).unwrap();
+    let index = CodebookIndex::new(codes.clone(), 12, Metric::Euclidean).unwrap();
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -167,7 +167,7 @@ fn the_number_of_threads_changes_nothing() {
 
 #[test]
 fn margins_are_the_gap_between_the_best_two() {
-    let index = CodebookIndex::new(&[0.0, 4.0, 1.0], 1, Metric::Euclidean).unwrap();
+    let index = CodebookIndex::new(vec![0.0, 4.0, 1.0], 1, Metric::Euclidean).unwrap();
     let mut out = [TopTwo::default(); 2];
     index.search_top2(&[0.25, 3.0], &mut out).unwrap();
     assert_eq!(
@@ -187,7 +187,7 @@ fn margins_are_the_gap_between_the_best_two() {
             second: 4.0
         }
     );
-    let lonely = CodebookIndex::new(&[2.0], 1, Metric::InnerProduct).unwrap();
+    let lonely = CodebookIndex::new(vec![2.0], 1, Metric::InnerProduct).unwrap();
     let mut out = [TopTwo::default()];
     lonely.search_top2(&[3.0], &mut out).unwrap();
     assert_eq!((out[0].index, out[0].best), (0, 6.0));
@@ -198,7 +198,8 @@ fn margins_are_the_gap_between_the_best_two() {
 fn wrong_input_is_named() {
     let shape = |values, code_dim| NearestError::CodebookShape { values, code_dim };
     let build = |codes: &[f32], code_dim| {
-        CodebookIndex::new(codes, code_dim, Metric::Euclidean).map(|index| index.codebook_size())
+        CodebookIndex::new(codes.to_vec(), code_dim, Metric::Euclidean)
+            .map(|index| index.codebook_size())
     };
     assert_eq!(build(&[], 4), Err(shape(0, 4)));
     assert_eq!(build(&[1.0; 6], 4), Err(shape(6, 4)));
@@ -209,7 +210,7 @@ fn wrong_input_is_named() {
         build(&codes, 4),
         Err(NearestError::NonFiniteCode { row: 1 })
     );
-    let index = CodebookIndex::new(&[1.0; 8], 4, Metric::Euclidean).unwrap();
+    let index = CodebookIndex::new(vec![1.0; 8], 4, Metric::Euclidean).unwrap();
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut queries = vec![0.5; 4 * 2000];
         queries[4 * 1501 + 3] = bad;

@@ -58,7 +58,7 @@ impl NearestIndexed {
         let Nearest { latents, codebook } = Nearest::new(config, inputs)?;
         Ok(Self {
             latents: host_values(latents),
-            index: CodebookIndex::new(&host_values(codebook), code_dim, Metric::Euclidean)?,
+            index: CodebookIndex::new(host_values(codebook), code_dim, Metric::Euclidean)?,
         })
     }
 }
