@@ -30,12 +30,14 @@ use smalti_nn::{Conv2d, Conv2dConfig, Embedding, Init, Noise};
 
 use crate::codebook::select_rows;
 use crate::config::{InvalidQuantizer, check_size};
-use crate::learning::{check_learnable, learn_nothing};
+use crate::learning::{check_learnable, chosen};
 use crate::quantizer::{check_channels, check_codes};
 use crate::relaxed;
 use crate::rows::{beside, from_rows, single, to_rows};
 use crate::temperature::{FallingTemperature, Temperature};
-use crate::{CodeSpec, Codes, Learn, QuantizeError, Quantized, Quantizer, UpdateReport};
+use crate::{
+    CodeSpec, Codes, Learn, QuantizeError, Quantized, Quantizer, SoftChoices, UpdateReport,
+};
 
 /// What the decoder sees in training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,12 +127,12 @@ impl GumbelQuantizer {
         self.temperature.now()
     }
 
-    /// Quantizes with given draws of Gumbel(0, 1), `[n, codes]` in row order.
+    /// Quantizes with given draws of Gumbel(0, 1), `[n, codes]` in row order; how decided the choices were beside it.
     fn training_pass(
         &self,
         latents: Tensor<4>,
         draw: impl FnOnce(usize) -> Vec<f32>,
-    ) -> Result<Quantized, QuantizeError> {
+    ) -> Result<(Quantized, SoftChoices), QuantizeError> {
         check_channels(&latents, self.config.code_dim)?;
         let [batch, _, height, width] = latents.dims();
         let grid = [batch, height, width];
@@ -139,19 +141,36 @@ impl GumbelQuantizer {
         check_learnable(&host_values(rows.clone().inner()))?;
         let logits = relaxed::logits_of(&self.proj, rows.clone());
         let perturbed = logits.clone() + relaxed::like(draw(count), &logits);
-        let ids = relaxed::largest(&perturbed);
-        let ids = id_tensor(&ids, [count], &rows.device().inner());
-        let soft = relaxed::soft_choice(perturbed, self.temperature.now());
+        let ids = |logits: &Tensor<2>| {
+            let ids = relaxed::largest(logits);
+            id_tensor(&ids, [count], &rows.device().inner())
+        };
+        let (ids, best) = (ids(&perturbed), ids(&logits));
+        let temperature = self.temperature.now();
+        let soft = relaxed::soft_choice(perturbed, temperature);
+        let choices = SoftChoices::of(&soft, &vec![true; count], [&ids, &best], temperature);
         let table = beside(self.table(), &rows);
         let value = match self.config.samples {
             Samples::StraightThrough => relaxed::chosen_codes(soft, table, ids.clone()),
             Samples::Soft => relaxed::mixed_codes(soft, table),
         };
-        Ok(Quantized::new(
+        let quantized = Quantized::new(
             from_rows(value, grid),
             Codes::from_depths(vec![ids], grid),
             vec![("divergence", self.divergence(rows))],
-        ))
+        );
+        Ok((quantized, choices))
+    }
+
+    fn pass_with(
+        &self,
+        latents: Tensor<4>,
+        noise: &mut Noise,
+    ) -> Result<(Quantized, SoftChoices), QuantizeError> {
+        let codes = self.config.codebook_size;
+        self.training_pass(latents, |count| {
+            relaxed::gumbel_values(noise, count * codes)
+        })
     }
 
     /// `ln N − H(softmax ℓ)`, the mean over rows.
@@ -195,10 +214,7 @@ impl Quantizer for GumbelQuantizer {
     }
 
     fn quantize(&self, latents: Tensor<4>, noise: &mut Noise) -> Result<Quantized, QuantizeError> {
-        let codes = self.config.codebook_size;
-        self.training_pass(latents, |count| {
-            relaxed::gumbel_values(noise, count * codes)
-        })
+        Ok(self.pass_with(latents, noise)?.0)
     }
 }
 
@@ -210,9 +226,15 @@ impl Learn for GumbelQuantizer {
         latents: Tensor<4>,
         noise: &mut Noise,
     ) -> Result<(Quantized, UpdateReport), QuantizeError> {
-        let result = learn_nothing(self, latents, noise)?;
+        let (quantized, choices) = self.pass_with(latents, noise)?;
+        let report = UpdateReport {
+            chosen: chosen(&quantized.codes),
+            codes: self.config.codebook_size,
+            choices: Some(choices),
+            ..UpdateReport::default()
+        };
         self.temperature.advance();
-        Ok(result)
+        Ok((quantized, report))
     }
 }
 

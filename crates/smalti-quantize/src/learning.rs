@@ -41,6 +41,7 @@ use smalti_nn::state::host_values;
 
 use crate::constraint::Divergence;
 use crate::kmeans::{between, group};
+use crate::soft_choices::SoftChoices;
 use crate::{Codes, QuantizeError, Quantized, Quantizer};
 
 /// When a code counts as dead, and what happens to it.
@@ -163,6 +164,8 @@ pub struct UpdateReport {
     pub codes: usize,
     /// How far Gaussian latents are from their prior; none for other latents.
     pub divergence: Option<Divergence>,
+    /// How decided choices by logits were; none for others.
+    pub choices: Option<SoftChoices>,
 }
 
 impl UpdateReport {
@@ -174,6 +177,10 @@ impl UpdateReport {
         match (&mut self.divergence, &other.divergence) {
             (Some(divergence), Some(later)) => divergence.merge(later),
             (none, later) => *none = none.or(*later),
+        }
+        match (&mut self.choices, &other.choices) {
+            (Some(choices), Some(others)) => choices.merge(others),
+            (none, others) => *none = none.or(*others),
         }
     }
 }
@@ -292,7 +299,7 @@ impl Averages {
             revived,
             chosen: counts.iter().filter(|n| **n > 0.0).count(),
             codes: count,
-            divergence: None,
+            ..UpdateReport::default()
         }
     }
 
@@ -453,7 +460,7 @@ mod tests {
                 revived: 3,
                 chosen: 1,
                 codes: 6,
-                divergence: None
+                ..UpdateReport::default()
             }
         );
         assert_eq!(averages.idle, [0.0, 0.0, 0.0, 0.0, 10.0, 1.0]);

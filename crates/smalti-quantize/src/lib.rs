@@ -33,6 +33,7 @@ pub mod rows;
 mod signs;
 pub mod sim_vq;
 pub mod sobol;
+pub mod soft_choices;
 pub mod stacked;
 pub mod temperature;
 #[cfg(test)]
@@ -69,6 +70,7 @@ pub use regularized::prior::Prior;
 pub use regularized::{Logits, Posterior, RegularizedConfig, RegularizedQuantizer};
 pub use residual::{ResidualConfig, ResidualQuantizer, SoftCodes};
 pub use sim_vq::{SimVqConfig, SimVqQuantizer};
+pub use soft_choices::SoftChoices;
 pub use stacked::{StackedConfig, StackedQuantizer};
 pub use temperature::Temperature;
 pub use token_bridge::{Centres, Range, TokenBridgeConfig, TokenBridgeQuantizer};

@@ -48,7 +48,9 @@ use crate::quantizer::{check_channels, check_codes};
 use crate::relaxed;
 use crate::rows::{beside, from_rows, single, straight_through, to_rows};
 use crate::temperature::{FallingTemperature, Temperature};
-use crate::{CodeSpec, Codes, Learn, QuantizeError, Quantized, Quantizer, UpdateReport};
+use crate::{
+    CodeSpec, Codes, Learn, QuantizeError, Quantized, Quantizer, SoftChoices, UpdateReport,
+};
 
 use prior::{Prior, PriorState};
 
@@ -198,9 +200,18 @@ struct Draws {
     gumbel: Option<Vec<f32>>,
 }
 
+/// What a training step makes of a batch.
+struct Pass {
+    quantized: Quantized,
+    /// P, `[codes]`.
+    shares: Tensor<1>,
+    decided: SoftChoices,
+}
+
 /// Codes of a batch's rows.
 struct Choice {
     ids: Tensor<1, Int>,
+    decided: SoftChoices,
     /// The soft choice whose gradient each row has.
     soft: Tensor<2>,
     /// `‖Z[drawn] − Z[best]‖²` of each row.
@@ -260,9 +271,12 @@ impl RegularizedQuantizer {
         draws: Draws,
     ) -> Result<Choice, QuantizeError> {
         let best = self.best(rows)?;
+        let temperature = self.temperature.now();
         let Some(gumbel) = draws.gumbel else {
+            let soft = relaxed::soft_choice(logits, temperature);
             return Ok(Choice {
-                soft: relaxed::soft_choice(logits, self.temperature.now()),
+                decided: SoftChoices::of(&soft, &draws.drawn, [&best, &best], temperature),
+                soft,
                 perturbation: Tensor::zeros([draws.drawn.len()], &best.device()),
                 ids: best,
             });
@@ -277,9 +291,11 @@ impl RegularizedQuantizer {
         let ids = id_tensor(&ids, [draws.drawn.len()], &best.device());
         let codes = |ids: &Tensor<1, Int>| self.table().inner().select(0, ids.clone());
         let distance = (codes(&ids) - codes(&best)).square().sum_dim(1);
+        let soft = relaxed::soft_choice(perturbed, temperature);
         Ok(Choice {
+            decided: SoftChoices::of(&soft, &draws.drawn, [&ids, &best], temperature),
             ids,
-            soft: relaxed::soft_choice(perturbed, self.temperature.now()),
+            soft,
             perturbation: distance.squeeze_dim::<1>(1),
         })
     }
@@ -301,12 +317,12 @@ impl RegularizedQuantizer {
         straight_through(soft, hard)
     }
 
-    /// Quantizes with given draws; P beside it.
+    /// Quantizes with given draws.
     fn training_pass(
         &self,
         latents: Tensor<4>,
         draw: impl FnOnce([usize; 3]) -> Draws,
-    ) -> Result<(Quantized, Tensor<1>), QuantizeError> {
+    ) -> Result<Pass, QuantizeError> {
         check_channels(&latents, self.config.code_dim)?;
         let [batch, _, height, width] = latents.dims();
         let grid = [batch, height, width];
@@ -326,7 +342,11 @@ impl RegularizedQuantizer {
                 losses,
             )
         };
-        Ok((quantized, shares))
+        Ok(Pass {
+            quantized,
+            shares,
+            decided: choice.decided,
+        })
     }
 }
 
@@ -354,8 +374,8 @@ impl Quantizer for RegularizedQuantizer {
     }
 
     fn quantize(&self, latents: Tensor<4>, noise: &mut Noise) -> Result<Quantized, QuantizeError> {
-        let (quantized, _) = self.training_pass(latents, |grid| self.draw(grid, noise))?;
-        Ok(quantized)
+        let pass = self.training_pass(latents, |grid| self.draw(grid, noise))?;
+        Ok(pass.quantized)
     }
 }
 
@@ -367,15 +387,16 @@ impl Learn for RegularizedQuantizer {
         latents: Tensor<4>,
         noise: &mut Noise,
     ) -> Result<(Quantized, UpdateReport), QuantizeError> {
-        let (quantized, shares) = self.training_pass(latents, |grid| self.draw(grid, noise))?;
+        let pass = self.training_pass(latents, |grid| self.draw(grid, noise))?;
         let report = UpdateReport {
-            chosen: chosen(&quantized.codes),
+            chosen: chosen(&pass.quantized.codes),
             codes: self.config.codebook_size,
+            choices: Some(pass.decided),
             ..UpdateReport::default()
         };
-        self.prior.learn(&shares);
+        self.prior.learn(&pass.shares);
         self.temperature.advance();
-        Ok((quantized, report))
+        Ok((pass.quantized, report))
     }
 }
 

@@ -16,7 +16,7 @@ use smalti_data::{Batch, BatchConfig, Batches, Dataset, Image, ImageSource, Visi
 use smalti_models::autoencoder::Autoencoder;
 use smalti_nn::state::Weights;
 use smalti_nn::{Init, Noise};
-use smalti_quantize::{Divergence, UpdateReport};
+use smalti_quantize::{Divergence, SoftChoices, UpdateReport};
 
 use crate::adversary::{self, Adversary, Pair};
 use crate::checkpoint;
@@ -209,6 +209,9 @@ impl Stage for TokenizerStage {
         if let Some(divergence) = &updates.divergence {
             measures.extend(divergence_measures(divergence));
         }
+        if let Some(choices) = &updates.choices {
+            measures.extend(choice_measures(choices));
+        }
         Ok(measures)
     }
 
@@ -282,6 +285,16 @@ fn divergence_measures(divergence: &Divergence) -> Measures {
         ("divergence_weight_above", divergence.weight_above),
     ];
     named.map(|(name, value)| (name.to_owned(), value)).to_vec()
+}
+
+fn choice_measures(choices: &SoftChoices) -> Measures {
+    let mut measures = vec![
+        ("choice_certainty".to_owned(), choices.certainty),
+        ("temperature".to_owned(), choices.temperature),
+    ];
+    let apart = choices.apart_share();
+    measures.extend(apart.map(|share| ("draws_apart".to_owned(), share)));
+    measures
 }
 
 /// Says so when hardly any code of a depth is used.

@@ -35,7 +35,7 @@ fn recorded(golden: &Golden) -> Vec<f32> {
 }
 
 fn seen(quantizer: &GumbelQuantizer, latents: Tensor<4>, draws: Vec<f32>) -> Quantized {
-    quantizer.training_pass(latents, |_| draws).unwrap()
+    quantizer.training_pass(latents, |_| draws).unwrap().0
 }
 
 /// Codes differ only where the recorded margin is below 1e-4.
@@ -188,4 +188,21 @@ fn codes_are_drawn_in_training_only() {
         .quantize(latents, &mut Noise::from_seed(3))
         .unwrap();
     assert!((150..250).contains(&ones(drawn.codes)));
+}
+
+#[test]
+fn every_position_is_told_to_be_drawn() {
+    let device = Device::flex();
+    let mut quantizer = built(&GumbelConfig::new(16, 3), &device);
+    let latents = normal(3, [2, 3, 4, 4], &device).mul_scalar(0.01);
+    let (_, report) = quantizer
+        .quantize_and_update(latents, &mut Noise::from_seed(7))
+        .unwrap();
+    let choices = report.choices.unwrap();
+    assert_eq!((choices.positions, choices.drawn), (32, 32));
+    assert!(
+        choices.certainty > 1.0 / 16.0 && choices.certainty < 0.7,
+        "{choices:?}"
+    );
+    assert!(choices.apart > 16, "{choices:?}");
 }

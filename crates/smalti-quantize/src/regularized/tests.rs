@@ -202,3 +202,27 @@ fn a_fresh_head_chooses_the_nearest_code() {
     let codes = quantizer.encode(latents).unwrap();
     assert_eq!(codes.values(), id_values(nearest));
 }
+
+#[test]
+fn a_step_tells_how_decided_its_choices_are() {
+    let config = RegularizedConfig {
+        mask_ratio: 0.25,
+        ..RegularizedConfig::new(16, 3)
+    };
+    let device = Device::flex();
+    let mut quantizer = built(&config, &device);
+    let mut choices = |scale: f64| {
+        let latents = normal(3, [2, 3, 4, 4], &device).mul_scalar(scale);
+        let mut noise = Noise::from_seed(7);
+        let (_, report) = quantizer.quantize_and_update(latents, &mut noise).unwrap();
+        report.choices.unwrap()
+    };
+    let (vague, sharp) = (choices(0.01), choices(1e4));
+    for choices in [vague, sharp] {
+        assert_eq!((choices.positions, choices.drawn), (32, 8));
+        assert_eq!(choices.temperature, 1.0);
+    }
+    assert!(vague.certainty < 0.3, "{vague:?}");
+    assert!(sharp.certainty > 0.999, "{sharp:?}");
+    assert!(vague.apart > 0 && sharp.apart == 0);
+}

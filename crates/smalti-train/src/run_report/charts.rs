@@ -37,6 +37,7 @@ pub(super) fn tokenizer(config: &RunConfig, entries: &[Entry]) -> Vec<LineChart>
     let mut charts = vec![losses, psnr];
     charts.extend(codes::charts(entries));
     charts.extend(divergence_charts(entries));
+    charts.extend(choice_chart(entries));
     charts.extend(adversary_charts(entries));
     charts
 }
@@ -96,6 +97,25 @@ fn divergence_charts(entries: &[Entry]) -> Vec<LineChart> {
             ],
         ),
     ]
+}
+
+/// The chart of choices by logits; none for others.
+fn choice_chart(entries: &[Entry]) -> Option<LineChart> {
+    let certainty = points(entries, "train", "choice_certainty");
+    if certainty.is_empty() {
+        return None;
+    }
+    let mut chart = LineChart::new(
+        "How decided the choice of codes is",
+        "step",
+        Quantity::new("share"),
+    );
+    chart.series(Series::new("weight of the likeliest code, mean", certainty));
+    let apart = points(entries, "train", "draws_apart");
+    if !apart.is_empty() {
+        chart.series(Series::new("drawn codes that are not the best", apart));
+    }
+    Some(chart)
 }
 
 pub(super) fn generator(entries: &[Entry], writing: Writing) -> LineChart {

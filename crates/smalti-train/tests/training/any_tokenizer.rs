@@ -97,6 +97,9 @@ fn every_tokenizers_codes_are_learned_and_sampled() {
         let folder = tempfile::tempdir().unwrap();
         let (first, second) = (folder.path().join("first"), folder.path().join("second"));
         train_tokenizer(quantizer, losses, &first);
+        let journal = std::fs::read_to_string(first.join("metrics.jsonl")).unwrap();
+        let by_logits = matches!(name, "regularized" | "gumbel");
+        assert_eq!(journal.contains("choice_certainty"), by_logits, "{name}");
         run(&generator(&first, &OWN), &second).unwrap_or_else(|e| panic!("{name}: {e}"));
         let model = GeneratorModel::load(&second, &Device::flex()).unwrap();
         let request = GenerationRequest::new(Conditions::Unconditional(3), 1);

@@ -132,7 +132,10 @@ fn check(logits: Logits, posterior: Posterior) {
         drawn,
         gumbel: Some(gumbel.clone()),
     };
-    let (seen, _) = quantizer.training_pass(rows.clone(), |_| draws).unwrap();
+    let seen = quantizer
+        .training_pass(rows.clone(), |_| draws)
+        .unwrap()
+        .quantized;
     assert!(!seen.perturbation.as_ref().unwrap().device().is_autodiff());
     let value = (seen.quantized.clone() * Tensor::from_inner(probe.clone())).sum();
     let total = value + loss(&seen, "prior").mul_scalar(WEIGHT);
