@@ -6,14 +6,15 @@
 # The first two are CIFAR-10 as WebDataset shards, the third is from the package stlpips-pytorch 0.0.2. Tokenizers and
 # generators learn from the first 10,000 images and are measured on the first 1,000 for testing. What is finished is
 # not repeated, so rows may be named to share them among machines. SMALTI names another program than the release
-# build's, STEPS and GENERATOR_STEPS other lengths of training.
+# build's; STEPS, GPT_STEPS and DIFFUSION_STEPS are other lengths of training.
 set -eu
 train=$1 test=$2 judge=$3
 shift 3
 rows=${*:-vq gumbel argmax prior mask-20 mask-40 mask-60 mask-100 contrastive probabilistic}
 smalti=${SMALTI:-target/release/smalti}
 steps=${STEPS:-600}
-generator_steps=${GENERATOR_STEPS:-300}
+gpt_steps=${GPT_STEPS:-1000}
+diffusion_steps=${DIFFUSION_STEPS:-300}
 out=runs/regularized
 
 if [ ! -e "$out/test" ]; then
@@ -43,7 +44,7 @@ tokenizer() {
 
 # A generator of the tokenizer's codes, and a hundred images of each class from it.
 generator() {
-    name=$1 kind=$2 config=$3
+    name=$1 kind=$2 config=$3 generator_steps=$4
     folder=$out/$name-$kind
     [ -e "$folder/model" ] || "$smalti" train "$config" --out "$folder" --set "tokenizer=$out/$name" \
         --set "data.source={kind='shards', path='$train'}" --set "data.train={kind='first', count=10000}" \
@@ -74,6 +75,6 @@ for row in $rows; do
         --set "$judged, weighting='probabilistic'}" ;;
     *) echo "no row is called $row" >&2; exit 2 ;;
     esac
-    generator "$row" gpt configs/gpt-emoji.toml
-    generator "$row" diffusion configs/diffusion-emoji.toml
+    generator "$row" gpt configs/gpt-emoji.toml "$gpt_steps"
+    generator "$row" diffusion configs/diffusion-emoji.toml "$diffusion_steps"
 done
