@@ -1,9 +1,10 @@
 //! Published networks whose features images are compared by: the convolutional trunks of VGG and AlexNet
-//! with taps between their layers, the vision transformers of CLIP and DINOv2, and over all of them one
-//! vector for an image.
+//! with taps between their layers, the vision transformers of CLIP and DINOv2, and over all of them maps of
+//! features or one vector for an image.
 //!
 //! They are read from the user's files, frozen, and never written.
 
+mod maps;
 mod network;
 mod plan;
 mod trunk;
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 
 use smalti_nn::state::WeightsError;
 
-pub(crate) use network::coloured;
+pub use maps::{FeatureMaps, TappedTransformer};
 pub use network::{FeatureConfig, FeatureNetwork};
 pub use plan::Backbone;
 use plan::{Plan, Step};

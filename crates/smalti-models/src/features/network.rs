@@ -20,11 +20,11 @@ use serde::{Deserialize, Serialize};
 use super::{Backbone, FeatureError, IMAGENET_DEVIATION, IMAGENET_MEAN, Trunk, VisionTransformer};
 
 /// The mean colour of CLIP's images, in [0, 1].
-const CLIP_MEAN: [f32; 3] = [0.481_454_67, 0.457_827_5, 0.408_210_72];
+pub(super) const CLIP_MEAN: [f32; 3] = [0.481_454_67, 0.457_827_5, 0.408_210_72];
 /// The deviation of its colours.
-const CLIP_DEVIATION: [f32; 3] = [0.268_629_55, 0.261_302_6, 0.275_777_1];
+pub(super) const CLIP_DEVIATION: [f32; 3] = [0.268_629_55, 0.261_302_6, 0.275_777_1];
 /// Side of the images that DINOv2 is shown.
-const DINO_SIDE: usize = 224;
+pub(super) const DINO_SIDE: usize = 224;
 
 /// Which network, and where its file is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,7 +194,7 @@ pub(crate) fn coloured(images: Tensor<4>, mean: [f32; 3], deviation: [f32; 3]) -
 }
 
 /// Images of `side`² pixels, each the nearest one: pixel `⌊i·n/side⌋` of `n`, in f32 as PyTorch has it.
-fn resized(images: Tensor<4>, side: usize) -> Tensor<4> {
+pub(super) fn resized(images: Tensor<4>, side: usize) -> Tensor<4> {
     let [_, _, height, width] = images.dims();
     let device = images.device();
     let nearest = |from: usize| {

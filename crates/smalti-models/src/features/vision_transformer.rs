@@ -1,4 +1,4 @@
-//! The vision transformers of CLIP and DINOv2, of which the class token is used.
+//! The vision transformers of CLIP and DINOv2: the class token's vector, or maps of the patches' vectors.
 //!
 //! Patches through one linear map, a class token before them, learned positions added; blocks
 //! `x ← x + λ₁·Attention(LN₁(x))`, `x ← x + λ₂·W₂·gelu(W₁·LN₂(x))`; the class token's vector.
@@ -13,6 +13,9 @@
 //! | ε of the norms | 1e-5 | 1e-6 |
 //! | bias of the patches | no | yes |
 //! | images of other sizes | refused | positions are interpolated |
+//!
+//! Maps may be taken after any block, `[batch, width, rows, columns]`; DINOv2's pass its norm whichever block that is,
+//! as its own `get_intermediate_layers` has it.
 //!
 //! Both are read in the names that Hugging Face's files have, whatever else these hold, and are frozen. No
 //! state. What is not there: DINOv2's giant (a gated perceptron) and its register tokens.
@@ -148,10 +151,36 @@ impl VisionTransformer {
             .blocks
             .iter()
             .fold(self.embed(images), |hidden, block| block.forward(hidden));
-        let class = hidden.narrow(1, 0, 1).squeeze_dim::<2>(1);
+        let class = hidden.narrow(1, 0, 1);
+        self.normed(class).squeeze_dim::<2>(1)
+    }
+
+    /// Maps of the patches, `[batch, width, rows, columns]`, after the blocks of these places.
+    ///
+    /// # Panics
+    /// As [`class_vectors`](Self::class_vectors).
+    pub fn maps(&self, images: Tensor<4>, after: &[usize]) -> Vec<Tensor<4>> {
+        let [batch, _, height, width] = images.dims();
+        let [channels, _, size, _] = self.patch.val().dims();
+        let grid = [height / size, width / size];
+        let mut hidden = self.embed(images);
+        let mut maps = Vec::new();
+        for (place, block) in self.blocks.iter().enumerate() {
+            hidden = block.forward(hidden);
+            if after.contains(&place) {
+                let patches = hidden.clone().narrow(1, 1, grid[0] * grid[1]);
+                let map = self.normed(patches).swap_dims(1, 2);
+                maps.push(map.reshape([batch, channels, grid[0], grid[1]]));
+            }
+        }
+        maps
+    }
+
+    /// Vectors as they are after the norm that follows the blocks, where there is one.
+    fn normed(&self, vectors: Tensor<3>) -> Tensor<3> {
         match &self.norm_after {
-            Some(norm) => norm.forward(class),
-            None => class,
+            Some(norm) => norm.forward(vectors),
+            None => vectors,
         }
     }
 
@@ -208,6 +237,11 @@ impl VisionTransformer {
     pub fn side(&self) -> usize {
         let [_, _, patch, _] = self.patch.val().dims();
         self.grid() * patch
+    }
+
+    /// Number of blocks.
+    pub fn layers(&self) -> usize {
+        self.blocks.len()
     }
 
     /// Length of its vectors.

@@ -37,7 +37,7 @@ use smalti_nn::Noise;
 use smalti_nn::cross_entropy::{Targets, cross_entropy};
 use smalti_nn::nearest::id_tensor;
 
-use crate::features::{IMAGENET_DEVIATION, IMAGENET_MEAN, Trunk, coloured};
+use crate::features::FeatureMaps;
 use weights::{Factors, Positions};
 
 /// Added to the length that a feature vector is divided by.
@@ -48,7 +48,7 @@ const SMALLEST_SQUARE: f64 = 1e-30;
 /// A contrastive loss between images and their reconstructions.
 #[derive(Module, Debug)]
 pub struct Contrastive {
-    net: Trunk,
+    net: FeatureMaps,
     /// One for each tap, in the order of the layers.
     #[module(skip)]
     layers: Vec<f64>,
@@ -57,7 +57,7 @@ pub struct Contrastive {
 }
 
 impl Contrastive {
-    pub(super) fn new(net: Trunk, config: &ContrastiveConfig) -> Self {
+    pub(super) fn new(net: FeatureMaps, config: &ContrastiveConfig) -> Self {
         let layers = config.weights_of(&net.taps());
         Self {
             net,
@@ -100,15 +100,12 @@ impl Contrastive {
             self.of_layer([y, z], grid, noise).mul_scalar(*weight)
         });
         let sum = terms.reduce(|sum, term| sum + term);
-        sum.expect("a trunk has at least one tap")
+        sum.expect("at least one layer is looked at")
     }
 
     fn features(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
-        let images = match self.config.colours {
-            Colours::Imagenet => coloured(images, IMAGENET_MEAN, IMAGENET_DEVIATION),
-            Colours::Raw => images,
-        };
-        self.net.forward(images)
+        let raw = self.config.colours == Colours::Raw;
+        self.net.forward(images, raw)
     }
 
     /// The mean loss of a layer's positions.

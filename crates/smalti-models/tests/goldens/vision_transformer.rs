@@ -1,15 +1,16 @@
-//! CLIP and DINOv2 against the library they are published with: class tokens of images of another size.
+//! CLIP and DINOv2 against the library they are published with: class tokens of images of another size, maps of
+//! patches after each block.
 //!
 //! 1e-4 absolute and relative, as the case says: values up to 13 after two blocks.
 
-use burn::tensor::{Device, Tensor};
-use smalti_models::features::{FeatureConfig, VisionTransformer};
-use smalti_nn::state::host_values;
+use burn::tensor::{Device, Tensor, TensorData};
+use smalti_models::features::{FeatureConfig, FeatureMaps, TappedTransformer, VisionTransformer};
+use smalti_nn::state::{Weights, host_values};
 
 use crate::support::Golden;
 
 #[track_caller]
-fn near(got: Tensor<2>, want: Tensor<2>, what: &str) {
+fn near<const D: usize>(got: Tensor<D>, want: Tensor<D>, what: &str) {
     assert_eq!(got.dims(), want.dims(), "{what}");
     for (i, (got, want)) in host_values(got).iter().zip(host_values(want)).enumerate() {
         let error = (got - want).abs();
@@ -60,6 +61,75 @@ fn dino_looks_at_images_as_published() {
         golden.tensor("dino.cls"),
         "with positions interpolated",
     );
+}
+
+/// The case's maps, `[2, width, rows, columns]`.
+fn maps(golden: &Golden, name: &str) -> Tensor<4> {
+    let file = golden.folder.join("maps.safetensors");
+    let arrays = Weights::read_safetensors_where(&file, |array| array == name).unwrap();
+    let array = &arrays.0[name];
+    let shape: [usize; 4] = array.shape.clone().try_into().unwrap();
+    Tensor::from_data(
+        TensorData::new(array.values.clone(), shape),
+        &Device::flex(),
+    )
+}
+
+#[test]
+fn maps_are_the_published_ones_after_every_block() {
+    let golden = Golden::open("vision_transformers");
+    let device = Device::flex();
+    let (clip, dino) = (
+        golden.folder.join("clip.safetensors"),
+        golden.folder.join("dino.bin"),
+    );
+    let clip = VisionTransformer::read_clip(&clip, Some(4), &device).unwrap();
+    let dino = VisionTransformer::read_dino(&dino, Some(3), &device).unwrap();
+    for (network, name, input) in [
+        (&clip, "clip", "clip.input"),
+        (&dino, "dino70", "dino70.input"),
+    ] {
+        let found = network.maps(golden.tensor(input), &[0, 1]);
+        for (i, found) in found.into_iter().enumerate() {
+            let block = format!("{name}.block{}", i + 1);
+            near(found, maps(&golden, &block), &block);
+        }
+    }
+}
+
+#[test]
+fn slopes_reach_the_images_through_resizing_and_colours() {
+    let golden = Golden::open("vision_transformers");
+    let device = Device::flex().autodiff();
+    let file = golden.folder.join("clip.safetensors");
+    let network = VisionTransformer::read_clip(&file, Some(4), &device).unwrap();
+    let network = FeatureMaps::Clip(TappedTransformer::new(network, &["block2"]).unwrap());
+    let images: Tensor<4> = Tensor::from_inner(golden.tensor("images")).require_grad();
+    let [map] = network.forward(images.clone(), false).try_into().unwrap();
+    let slope = images.grad(&map.square().sum().backward()).unwrap();
+    let want = maps(&golden, "clip.block2.slope");
+    let largest = want.clone().abs().max().into_scalar::<f32>();
+    let gap = (slope - want).abs().max().into_scalar::<f32>();
+    assert!(gap < 1e-4 * largest, "{gap} of {largest}");
+}
+
+#[test]
+fn blocks_go_by_their_numbers() {
+    let golden = Golden::open("vision_transformers");
+    let read = |taps: &[&str]| {
+        let file = golden.folder.join("dino.bin");
+        let network = VisionTransformer::read_dino(&file, Some(3), &Device::flex()).unwrap();
+        TappedTransformer::new(network, taps).map(FeatureMaps::Dino)
+    };
+    assert_eq!(read(&[]).unwrap().taps(), ["block1", "block2"]);
+    assert_eq!(read(&["block2"]).unwrap().taps(), ["block2"]);
+    for wrong in ["block0", "block3", "relu1"] {
+        let message = read(&[wrong]).unwrap_err().to_string();
+        assert!(
+            message.contains(wrong) && message.contains("block1 to block2"),
+            "{message}"
+        );
+    }
 }
 
 #[test]

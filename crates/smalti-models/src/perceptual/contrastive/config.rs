@@ -6,7 +6,9 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::Contrastive;
-use crate::features::{Backbone, FeatureError, Trunk};
+use crate::features::{
+    Backbone, FeatureError, FeatureMaps, TappedTransformer, Trunk, VisionTransformer,
+};
 
 /// Weights of the default layers, shallow to deep.
 const PUBLISHED: [f64; 5] = [1.0 / 32.0, 1.0 / 16.0, 1.0 / 8.0, 1.0 / 4.0, 1.0];
@@ -35,13 +37,29 @@ pub enum ContrastiveNetwork {
         /// The file.
         file: PathBuf,
     },
+    /// `kind = "clip"`: CLIP's image tower.
+    Clip {
+        /// The file, in Hugging Face's layout.
+        file: PathBuf,
+        /// Attention heads, where they are not 64 wide.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        heads: Option<usize>,
+    },
+    /// `kind = "dino"`: DINOv2.
+    Dino {
+        /// The file, in Hugging Face's layout.
+        file: PathBuf,
+        /// Attention heads, where they are not 64 wide.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        heads: Option<usize>,
+    },
 }
 
 /// A layer, and what its loss is multiplied by.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LayerWeight {
-    /// `relu{group}_{layer}` in VGG, `relu1` to `relu5` in AlexNet.
+    /// `relu{group}_{layer}` in VGG, `relu1` to `relu5` in AlexNet, `block1` and so on in a transformer.
     pub name: String,
     /// The factor.
     pub weight: f64,
@@ -86,7 +104,7 @@ pub enum Unmasked {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Colours {
-    /// As deviations from ImageNet's mean colour, as the networks were trained.
+    /// As deviations from ImageNet's mean colour, or CLIP's own, as the networks were trained.
     #[default]
     Imagenet,
     /// As they are, which MoNCE's code does.
@@ -117,8 +135,8 @@ pub struct ContrastiveConfig {
     pub colours: Colours,
     /// The network.
     pub network: ContrastiveNetwork,
-    /// The layers; without them the last rectifier of each of the network's five stages, weighed with 1/32, 1/16, 1/8, 1/4
-    /// and 1.
+    /// The layers; without them the last rectifier of each of the network's five stages, or five blocks at equal
+    /// distances, weighed with 1/32, 1/16, 1/8, 1/4 and 1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<LayerWeight>,
 }
@@ -197,11 +215,12 @@ impl ContrastiveConfig {
     }
 
     /// The weights of the layers `taps`, in their order.
-    pub(super) fn weights_of(&self, taps: &[&str]) -> Vec<f64> {
+    pub(super) fn weights_of(&self, taps: &[String]) -> Vec<f64> {
         if self.layers.is_empty() {
-            return PUBLISHED.to_vec();
+            // A transformer may have fewer blocks than that.
+            return PUBLISHED[PUBLISHED.len() - taps.len()..].to_vec();
         }
-        let weight = |tap: &&str| {
+        let weight = |tap: &String| {
             let layer = self.layers.iter().find(|layer| layer.name == *tap);
             layer.expect("the taps are these layers").weight
         };
@@ -215,25 +234,39 @@ impl ContrastiveNetwork {
             Self::Vgg19 { file }
             | Self::Vgg16 { file }
             | Self::Alexnet { file }
-            | Self::StLpips { file } => file,
+            | Self::StLpips { file }
+            | Self::Clip { file, .. }
+            | Self::Dino { file, .. } => file,
         }
     }
 
-    /// The trunk with the named taps, without any with the default ones.
-    fn read(&self, taps: &[&str], device: &Device) -> Result<Trunk, FeatureError> {
-        let backbone = match self {
-            Self::Vgg19 { .. } => Backbone::Vgg19,
-            Self::Vgg16 { .. } => Backbone::Vgg16,
-            Self::Alexnet { .. } => Backbone::Alexnet,
-            Self::StLpips { file } => return Trunk::read_shift_tolerant(taps, file, device),
+    /// The network with the named taps, without any with the default ones.
+    fn read(&self, taps: &[&str], device: &Device) -> Result<FeatureMaps, FeatureError> {
+        let trunk = |backbone: Backbone| {
+            let published = backbone.default_taps();
+            let taps = if taps.is_empty() {
+                &published[..]
+            } else {
+                taps
+            };
+            Trunk::read(backbone, taps, self.file(), device)
         };
-        let published = backbone.default_taps();
-        let taps = if taps.is_empty() {
-            &published[..]
-        } else {
-            taps
-        };
-        Trunk::read(backbone, taps, self.file(), device)
+        Ok(match self {
+            Self::Vgg19 { .. } => FeatureMaps::Trunk(trunk(Backbone::Vgg19)?),
+            Self::Vgg16 { .. } => FeatureMaps::Trunk(trunk(Backbone::Vgg16)?),
+            Self::Alexnet { .. } => FeatureMaps::Trunk(trunk(Backbone::Alexnet)?),
+            Self::StLpips { file } => {
+                FeatureMaps::Trunk(Trunk::read_shift_tolerant(taps, file, device)?)
+            }
+            Self::Clip { file, heads } => {
+                let network = VisionTransformer::read_clip(file, *heads, device)?;
+                FeatureMaps::Clip(TappedTransformer::new(network, taps)?)
+            }
+            Self::Dino { file, heads } => {
+                let network = VisionTransformer::read_dino(file, *heads, device)?;
+                FeatureMaps::Dino(TappedTransformer::new(network, taps)?)
+            }
+        })
     }
 }
 
@@ -253,7 +286,7 @@ mod tests {
         assert_eq!((config.temperature, config.positions), (0.07, 256));
         config.validate().unwrap();
         assert_eq!(
-            config.weights_of(&["a"; 5]),
+            config.weights_of(&["a"; 5].map(str::to_owned)),
             [0.03125, 0.0625, 0.125, 0.25, 1.0]
         );
         let written = toml::to_string(&config).unwrap();
@@ -269,7 +302,8 @@ mod tests {
                     layers = [{ name = 'relu3', weight = 2.0 }, { name = 'relu1', weight = 0.5 }]\n\
                     network = { kind = 'st_lpips', file = 'a.pth' }\n";
         let config: ContrastiveConfig = toml::from_str(text).unwrap();
-        assert_eq!(config.weights_of(&["relu1", "relu3"]), [0.5, 2.0]);
+        let taps = ["relu1", "relu3"].map(str::to_owned);
+        assert_eq!(config.weights_of(&taps), [0.5, 2.0]);
         let written = toml::to_string(&config).unwrap();
         assert_eq!(
             toml::from_str::<ContrastiveConfig>(&written).unwrap(),

@@ -112,6 +112,42 @@ fn gradients_reach_the_reconstruction_only() {
     assert!(slopes.iter().all(|s| s.is_finite()) && slopes.iter().any(|s| *s != 0.0));
 }
 
+/// CLIP's and DINOv2's blocks are compared like the layers of a trunk, whatever the size of the images.
+#[test]
+fn transformers_judge_as_well() {
+    let device = Device::flex().autodiff();
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../goldens/vision_transformers"
+    );
+    for text in [
+        format!("network = {{ kind = 'clip', file = '{folder}/clip.safetensors', heads = 4 }}"),
+        format!(
+            "layers = [{{ name = 'block2', weight = 0.5 }}]\n\
+             network = {{ kind = 'dino', file = '{folder}/dino.bin', heads = 3 }}"
+        ),
+    ] {
+        let config: ContrastiveConfig = toml::from_str(&text).unwrap();
+        let loss = config.load(&device).unwrap();
+        assert_eq!(loss.smallest_side(), 1);
+        let [original, made] = [1, 2].map(|seed| images(seed, 24, &device).require_grad());
+        let weights: Tensor<3> = Noise::from_seed(3).uniform([2, 6, 6], &Device::flex());
+        let of = |made: Tensor<4>| {
+            let noise = &mut Noise::from_seed(4);
+            loss.loss(original.clone(), made, Some(weights.clone()), noise)
+        };
+        let apart = of(made.clone());
+        assert!(
+            number(of(original.clone())) < number(apart.clone()),
+            "{text}"
+        );
+        let gradients = apart.backward();
+        assert!(original.grad(&gradients).is_none());
+        let slopes = host_values(made.grad(&gradients).unwrap());
+        assert!(slopes.iter().all(|s| s.is_finite()) && slopes.iter().any(|s| *s != 0.0));
+    }
+}
+
 /// Without weights, with equal ones and with none above zero it is the plain loss; other weights change it.
 #[test]
 fn equal_weights_are_the_plain_loss() {
