@@ -9,10 +9,13 @@
 //! Resizing takes the nearest pixel. Frozen, no state; gradients reach the images.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use super::network::{CLIP_DEVIATION, CLIP_MEAN, DINO_SIDE, coloured, resized};
-use super::{FeatureError, IMAGENET_DEVIATION, IMAGENET_MEAN, Trunk, VisionTransformer};
+use super::{
+    Backbone, FeatureConfig, FeatureError, IMAGENET_DEVIATION, IMAGENET_MEAN, Trunk,
+    VisionTransformer,
+};
 
 /// Layers of a transformer that are looked at where none are named.
 const DEFAULT_LAYERS: usize = 5;
@@ -66,6 +69,43 @@ fn place_of(tap: &str, layers: usize) -> Result<usize, FeatureError> {
         _ => Err(FeatureError::Invalid(vec![format!(
             "no layer is called {tap}: there are block1 to block{layers}"
         )])),
+    }
+}
+
+impl FeatureConfig {
+    /// Reads the file, to look at the named layers; without names at the last rectifier of each of the five stages of
+    /// a trunk, or after five blocks of a transformer.
+    ///
+    /// # Errors
+    /// When the configuration is invalid or names layers that the network has not, or the file cannot be read or
+    /// holds something else.
+    pub fn load_maps(&self, taps: &[&str], device: &Device) -> Result<FeatureMaps, FeatureError> {
+        self.validate()?;
+        let trunk = |backbone: Backbone, file| {
+            let published = backbone.default_taps();
+            let taps = if taps.is_empty() {
+                &published[..]
+            } else {
+                taps
+            };
+            Trunk::read(backbone, taps, file, device).map(FeatureMaps::Trunk)
+        };
+        match self {
+            Self::Clip { file, heads } => {
+                let network = VisionTransformer::read_clip(file, *heads, device)?;
+                TappedTransformer::new(network, taps).map(FeatureMaps::Clip)
+            }
+            Self::Dino { file, heads } => {
+                let network = VisionTransformer::read_dino(file, *heads, device)?;
+                TappedTransformer::new(network, taps).map(FeatureMaps::Dino)
+            }
+            Self::Vgg16 { file } => trunk(Backbone::Vgg16, file),
+            Self::Vgg19 { file } => trunk(Backbone::Vgg19, file),
+            Self::Alexnet { file } => trunk(Backbone::Alexnet, file),
+            Self::StLpips { file } => {
+                Trunk::read_shift_tolerant(taps, file, device).map(FeatureMaps::Trunk)
+            }
+        }
     }
 }
 

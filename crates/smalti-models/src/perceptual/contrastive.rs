@@ -26,9 +26,7 @@
 mod config;
 mod weights;
 
-pub use config::{
-    Colours, ContrastiveConfig, ContrastiveNetwork, LayerWeight, Unmasked, WeightLayers, Weighting,
-};
+pub use config::{Colours, ContrastiveConfig, LayerWeight, Unmasked, WeightLayers, Weighting};
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};

@@ -4,7 +4,7 @@
 //! 1e-4 absolute and relative, as the case says: values up to 13 after two blocks.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use smalti_models::features::{FeatureConfig, FeatureMaps, TappedTransformer, VisionTransformer};
+use smalti_models::features::{FeatureConfig, VisionTransformer};
 use smalti_nn::state::{Weights, host_values};
 
 use crate::support::Golden;
@@ -101,9 +101,11 @@ fn maps_are_the_published_ones_after_every_block() {
 fn slopes_reach_the_images_through_resizing_and_colours() {
     let golden = Golden::open("vision_transformers");
     let device = Device::flex().autodiff();
-    let file = golden.folder.join("clip.safetensors");
-    let network = VisionTransformer::read_clip(&file, Some(4), &device).unwrap();
-    let network = FeatureMaps::Clip(TappedTransformer::new(network, &["block2"]).unwrap());
+    let config = FeatureConfig::Clip {
+        file: golden.folder.join("clip.safetensors"),
+        heads: Some(4),
+    };
+    let network = config.load_maps(&["block2"], &device).unwrap();
     let images: Tensor<4> = Tensor::from_inner(golden.tensor("images")).require_grad();
     let [map] = network.forward(images.clone(), false).try_into().unwrap();
     let slope = images.grad(&map.square().sum().backward()).unwrap();
@@ -116,11 +118,11 @@ fn slopes_reach_the_images_through_resizing_and_colours() {
 #[test]
 fn blocks_go_by_their_numbers() {
     let golden = Golden::open("vision_transformers");
-    let read = |taps: &[&str]| {
-        let file = golden.folder.join("dino.bin");
-        let network = VisionTransformer::read_dino(&file, Some(3), &Device::flex()).unwrap();
-        TappedTransformer::new(network, taps).map(FeatureMaps::Dino)
+    let config = FeatureConfig::Dino {
+        file: golden.folder.join("dino.bin"),
+        heads: Some(3),
     };
+    let read = |taps: &[&str]| config.load_maps(taps, &Device::flex());
     assert_eq!(read(&[]).unwrap().taps(), ["block1", "block2"]);
     assert_eq!(read(&["block2"]).unwrap().taps(), ["block2"]);
     for wrong in ["block0", "block3", "relu1"] {

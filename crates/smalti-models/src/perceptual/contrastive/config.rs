@@ -1,59 +1,13 @@
 //! Which features the contrastive loss compares, and how positions are weighed.
 
-use std::path::{Path, PathBuf};
-
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::Contrastive;
-use crate::features::{
-    Backbone, FeatureError, FeatureMaps, TappedTransformer, Trunk, VisionTransformer,
-};
+use crate::features::{FeatureConfig, FeatureError};
 
 /// Weights of the default layers, shallow to deep.
 const PUBLISHED: [f64; 5] = [1.0 / 32.0, 1.0 / 16.0, 1.0 / 8.0, 1.0 / 4.0, 1.0];
-
-/// The network that images are looked at with, and its file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum ContrastiveNetwork {
-    /// `kind = "vgg19"`, as published: torchvision's file.
-    Vgg19 {
-        /// The file.
-        file: PathBuf,
-    },
-    /// `kind = "vgg16"`: torchvision's file, or one of LPIPS with its trunk.
-    Vgg16 {
-        /// The file.
-        file: PathBuf,
-    },
-    /// `kind = "alexnet"`: torchvision's file.
-    Alexnet {
-        /// The file.
-        file: PathBuf,
-    },
-    /// `kind = "st_lpips"`: the trunk of a shift-tolerant LPIPS; its file says which backbone it has.
-    StLpips {
-        /// The file.
-        file: PathBuf,
-    },
-    /// `kind = "clip"`: CLIP's image tower.
-    Clip {
-        /// The file, in Hugging Face's layout.
-        file: PathBuf,
-        /// Attention heads, where they are not 64 wide.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        heads: Option<usize>,
-    },
-    /// `kind = "dino"`: DINOv2.
-    Dino {
-        /// The file, in Hugging Face's layout.
-        file: PathBuf,
-        /// Attention heads, where they are not 64 wide.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        heads: Option<usize>,
-    },
-}
 
 /// A layer, and what its loss is multiplied by.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,8 +87,8 @@ pub struct ContrastiveConfig {
     /// How images are coloured.
     #[serde(default)]
     pub colours: Colours,
-    /// The network.
-    pub network: ContrastiveNetwork,
+    /// The network that images are looked at with, and its file; the published one is `kind = "vgg19"`.
+    pub network: FeatureConfig,
     /// The layers; without them the last rectifier of each of the network's five stages, or five blocks at equal
     /// distances, weighed with 1/32, 1/16, 1/8, 1/4 and 1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -151,7 +105,7 @@ fn published_positions() -> usize {
 
 impl ContrastiveConfig {
     /// The defaults with this network.
-    pub fn new(network: ContrastiveNetwork) -> Self {
+    pub fn new(network: FeatureConfig) -> Self {
         Self {
             temperature: published_temperature(),
             positions: published_positions(),
@@ -169,10 +123,13 @@ impl ContrastiveConfig {
     /// # Errors
     /// Lists all problems.
     pub fn validate(&self) -> Result<(), FeatureError> {
-        let mut problems = Vec::new();
-        if self.network.file().as_os_str().is_empty() {
-            problems.push("contrastive: file must be the path of a file".into());
-        }
+        let mut problems = match self.network.validate() {
+            Err(FeatureError::Invalid(problems)) => problems,
+            other => other.map(|()| Vec::new())?,
+        };
+        problems
+            .iter_mut()
+            .for_each(|problem| problem.insert_str(0, "contrastive: "));
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
             problems.push(format!(
                 "contrastive: temperature must be positive and finite, got {}",
@@ -210,7 +167,7 @@ impl ContrastiveConfig {
     pub fn load(&self, device: &Device) -> Result<Contrastive, FeatureError> {
         self.validate()?;
         let taps: Vec<&str> = self.layers.iter().map(|layer| &layer.name[..]).collect();
-        let net = self.network.read(&taps, device)?;
+        let net = self.network.load_maps(&taps, device)?;
         Ok(Contrastive::new(net, self))
     }
 
@@ -228,51 +185,10 @@ impl ContrastiveConfig {
     }
 }
 
-impl ContrastiveNetwork {
-    fn file(&self) -> &Path {
-        match self {
-            Self::Vgg19 { file }
-            | Self::Vgg16 { file }
-            | Self::Alexnet { file }
-            | Self::StLpips { file }
-            | Self::Clip { file, .. }
-            | Self::Dino { file, .. } => file,
-        }
-    }
-
-    /// The network with the named taps, without any with the default ones.
-    fn read(&self, taps: &[&str], device: &Device) -> Result<FeatureMaps, FeatureError> {
-        let trunk = |backbone: Backbone| {
-            let published = backbone.default_taps();
-            let taps = if taps.is_empty() {
-                &published[..]
-            } else {
-                taps
-            };
-            Trunk::read(backbone, taps, self.file(), device)
-        };
-        Ok(match self {
-            Self::Vgg19 { .. } => FeatureMaps::Trunk(trunk(Backbone::Vgg19)?),
-            Self::Vgg16 { .. } => FeatureMaps::Trunk(trunk(Backbone::Vgg16)?),
-            Self::Alexnet { .. } => FeatureMaps::Trunk(trunk(Backbone::Alexnet)?),
-            Self::StLpips { file } => {
-                FeatureMaps::Trunk(Trunk::read_shift_tolerant(taps, file, device)?)
-            }
-            Self::Clip { file, heads } => {
-                let network = VisionTransformer::read_clip(file, *heads, device)?;
-                FeatureMaps::Clip(TappedTransformer::new(network, taps)?)
-            }
-            Self::Dino { file, heads } => {
-                let network = VisionTransformer::read_dino(file, *heads, device)?;
-                FeatureMaps::Dino(TappedTransformer::new(network, taps)?)
-            }
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     #[test]
     fn a_short_configuration_means_the_published_numbers() {
@@ -281,7 +197,7 @@ mod tests {
         let file = PathBuf::from("vgg19.pth");
         assert_eq!(
             config,
-            ContrastiveConfig::new(ContrastiveNetwork::Vgg19 { file })
+            ContrastiveConfig::new(FeatureConfig::Vgg19 { file })
         );
         assert_eq!((config.temperature, config.positions), (0.07, 256));
         config.validate().unwrap();
@@ -331,7 +247,7 @@ mod tests {
             temperature: 0.0,
             positions: 1,
             layers: vec![layer(1.0), layer(-1.0)],
-            ..ContrastiveConfig::new(ContrastiveNetwork::Alexnet { file })
+            ..ContrastiveConfig::new(FeatureConfig::Alexnet { file })
         };
         let message = config.load(&Device::flex()).unwrap_err().to_string();
         for part in [

@@ -1,5 +1,5 @@
 use super::*;
-use crate::features::Backbone;
+use crate::features::{Backbone, FeatureConfig};
 use burn::tensor::Device;
 use smalti_nn::state::host_values;
 
@@ -21,7 +21,7 @@ fn file() -> std::path::PathBuf {
 
 /// On the narrow VGG-16 of a golden.
 fn narrow() -> ContrastiveConfig {
-    ContrastiveConfig::new(ContrastiveNetwork::Vgg16 { file: file() })
+    ContrastiveConfig::new(FeatureConfig::Vgg16 { file: file() })
 }
 
 fn images(seed: u64, side: usize, device: &Device) -> Tensor<4> {
