@@ -18,7 +18,7 @@ pub(crate) enum Layout {
     Llamagen,
     /// FQGAN's tokenizers, of two or three branches: one file
     Fqgan,
-    /// Taming's tokenizers, VQModel and GumbelVQ, alone or in a generator's file: a .ckpt file beside a yaml
+    /// Taming's tokenizers, also inside a generator's file: a .ckpt file beside a yaml
     Taming,
     /// RQ-Transformer, a generator: model.pt beside config.yaml
     RqTransformer,
