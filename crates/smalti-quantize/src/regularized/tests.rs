@@ -51,7 +51,8 @@ fn the_prior_of_a_batch_has_the_published_values() {
 fn an_exact_share_of_positions_is_drawn_in_training_and_none_in_use() {
     let device = Device::flex();
     let quantizer = built(&RegularizedConfig::new(1024, 4), &device);
-    let latents = normal(1, [3, 4, 16, 16], &device);
+    // Latents that say little: a draw among 1024 codes is rarely the best one.
+    let latents = normal(1, [3, 4, 16, 16], &device).mul_scalar(0.1);
     let best = quantizer.encode(latents.clone()).unwrap();
     let seen = quantize(&quantizer, latents.clone());
     let perturbation = host_values(seen.perturbation.clone().unwrap());
@@ -62,7 +63,6 @@ fn an_exact_share_of_positions_is_drawn_in_training_and_none_in_use() {
         assert_eq!(*differ, *perturbation > 0.0);
     }
     for image in differ.chunks(256) {
-        // A draw among 1024 codes is the best one now and then.
         let count = image.iter().filter(|differs| **differs).count();
         assert!((98..=103).contains(&count), "{count}");
     }
