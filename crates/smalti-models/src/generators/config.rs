@@ -20,6 +20,16 @@ use super::writing::Writing;
 #[error("the generator cannot be built:{}", .0.iter().map(|p| format!("\n  {p}")).collect::<String>())]
 pub struct InvalidGenerator(pub Vec<String>);
 
+impl InvalidGenerator {
+    /// All is well without problems.
+    pub(super) fn unless_empty(problems: Vec<String>) -> Result<(), Self> {
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(Self(problems)),
+        }
+    }
+}
+
 /// Sizes that are 0, named as in files.
 pub(super) fn empty_sizes<'a>(
     sizes: impl IntoIterator<Item = (&'a str, usize)>,

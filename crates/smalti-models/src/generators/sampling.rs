@@ -245,26 +245,28 @@ struct Candidate {
     weight: f32,
 }
 
+/// The code, and its weight, in whose part of all weights, laid end to end, a place lies.
+pub(super) fn pick(entries: impl Iterator<Item = (u32, f64)>, place: f64) -> (u32, f64) {
+    let (mut left, mut last) = (place, None);
+    for (code, weight) in entries.filter(|(_, weight)| *weight > 0.0) {
+        left -= weight;
+        last = Some((code, weight));
+        if left < 0.0 {
+            break;
+        }
+    }
+    // Rounding can leave a rest of 1e-16: it belongs to the last code that has any weight.
+    last.expect("some code has a weight")
+}
+
 impl CodeSampler {
     /// One code from one row of logits. Takes exactly one number from `rng`.
     pub(super) fn draw(&self, logits: &[f32], rng: &mut ChaCha8Rng) -> Result<u32, NoChoice> {
         let ticket = rng.random::<f64>();
         let kept = self.kept(logits)?;
         let total: f64 = kept.iter().map(|c| f64::from(c.weight)).sum();
-        let mut left = ticket * total;
-        for candidate in &kept {
-            left -= f64::from(candidate.weight);
-            if left < 0.0 {
-                return Ok(candidate.id);
-            }
-        }
-        // Rounding can leave a rest of 1e-16: it belongs to the last code that has any weight.
-        Ok(kept
-            .iter()
-            .rev()
-            .find(|c| c.weight > 0.0)
-            .expect("the largest weighs 1")
-            .id)
+        let entries = kept.iter().map(|c| (c.id, f64::from(c.weight)));
+        Ok(pick(entries, ticket * total).0)
     }
 
     /// The codes that temperature, top-k and top-p leave, with their probabilities.

@@ -161,10 +161,7 @@ impl DiffusionConfig {
         problems.extend(self.codebook_size.problems(self.depth));
         problems.extend(self.condition.problems());
         problems.extend(self.process.problems());
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(InvalidGenerator(problems)),
-        }
+        InvalidGenerator::unless_empty(problems)
     }
 }
 

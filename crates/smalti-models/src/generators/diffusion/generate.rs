@@ -25,7 +25,7 @@ use super::schedule::Rates;
 use crate::generators::drawing::{Batch, samplers, write_maps};
 use crate::generators::passes::{Passes, Sheet};
 use crate::generators::request::{GenerateError, GenerationRequest, Progress};
-use crate::generators::sampling::{CodeSampler, NoChoice};
+use crate::generators::sampling::{CodeSampler, NoChoice, pick};
 
 impl Diffusion {
     /// Samples codes, one map for each condition.
@@ -112,7 +112,7 @@ impl Way {
         if ticket < stay + renewed {
             return stream.random_range(0..mask);
         }
-        pick(start.iter().copied(), 1.0, stream)
+        pick(start.iter().copied(), stream.random::<f64>()).0
     }
 
     /// From a code, which cannot become the mask.
@@ -147,28 +147,10 @@ impl Way {
         } else if ticket < stays + any {
             stream.random_range(0..codes)
         } else {
-            pick(
-                start.iter().map(|entry| (entry.0, weight(entry))),
-                total,
-                stream,
-            )
+            let weights = start.iter().map(|entry| (entry.0, weight(entry)));
+            pick(weights, stream.random::<f64>() * total).0
         }
     }
-}
-
-/// One of some codes, by weights of this sum.
-fn pick(entries: impl Iterator<Item = (u32, f64)>, total: f64, stream: &mut ChaCha8Rng) -> u32 {
-    let mut left = stream.random::<f64>() * total;
-    let mut last = None;
-    for (code, weight) in entries.filter(|(_, weight)| *weight > 0.0) {
-        left -= weight;
-        if left < 0.0 {
-            return code;
-        }
-        last = Some(code);
-    }
-    // Rounding can leave a rest of 1e-16: it belongs to the last code that has any weight.
-    last.expect("a distribution has a code")
 }
 
 #[cfg(test)]

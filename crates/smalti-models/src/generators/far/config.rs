@@ -250,10 +250,7 @@ impl FarConfig {
                 ));
             }
         }
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(InvalidGenerator(problems)),
-        }
+        InvalidGenerator::unless_empty(problems)
     }
 
     fn check_heads(&self, problems: &mut Vec<String>) {

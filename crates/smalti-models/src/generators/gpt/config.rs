@@ -172,25 +172,13 @@ impl GptConfig {
             let got = self.keep;
             problems.push(format!("keep: expected a probability in (0, 1], got {got}"));
         }
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(InvalidGenerator(problems)),
-        }
+        InvalidGenerator::unless_empty(problems)
     }
 
     fn check_codes(&self, problems: &mut Vec<String>) {
-        let (sizes, depth) = (self.codebook_sizes(), self.depth);
-        if sizes.len() != depth {
-            let got = sizes.len();
-            problems.push(format!(
-                "codebook_size: expected {depth} sizes (the depth), got {got}"
-            ));
-        }
-        if sizes.contains(&0) {
-            problems.push("codebook_size: expected at least 1 code, got 0".into());
-        }
+        problems.extend(self.codebook_size.problems(self.depth));
         let (least, got) = (
-            Self::smallest_vocabulary(&sizes, self.condition),
+            Self::smallest_vocabulary(&self.codebook_sizes(), self.condition),
             self.vocab_size,
         );
         if got < least {

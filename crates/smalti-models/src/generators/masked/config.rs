@@ -156,10 +156,7 @@ impl MaskedConfig {
                 "dropout: expected a probability in [0, 1), got {got}"
             ));
         }
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(InvalidGenerator(problems)),
-        }
+        InvalidGenerator::unless_empty(problems)
     }
 }
 

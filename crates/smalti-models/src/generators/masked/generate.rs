@@ -26,7 +26,7 @@ use super::model::Masked;
 use crate::generators::drawing::{Batch, samplers, write_maps};
 use crate::generators::passes::{Passes, Sheet};
 use crate::generators::request::{GenerateError, GenerationRequest, Progress};
-use crate::generators::sampling::{CodeSampler, NoChoice, SamplingConfig};
+use crate::generators::sampling::{CodeSampler, NoChoice, SamplingConfig, pick};
 use crate::generators::writing::UnmaskingOrder;
 
 /// The published choice temperature.
@@ -177,14 +177,7 @@ fn draw(
     let codes = samplers[sheet.depth(token)]
         .distribution(sheet.logits(token))
         .map_err(|error| (token, error))?;
-    let mut left = sheet.stream.random::<f64>();
-    let found = codes.iter().find(|(_, probability)| {
-        left -= probability;
-        left < 0.0
-    });
-    // Rounding can leave a rest of 1e-16: it belongs to the last code that has any weight.
-    let last = || codes.iter().rfind(|(_, probability)| *probability > 0.0);
-    Ok(*found.or_else(last).expect("a distribution has a code"))
+    Ok(pick(codes.into_iter(), sheet.stream.random::<f64>()))
 }
 
 /// Draws a code for everything that is masked and writes the `count` surest of them.

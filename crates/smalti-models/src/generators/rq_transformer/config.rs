@@ -265,24 +265,12 @@ impl RqTransformerConfig {
         self.check_codebooks(&mut problems);
         self.check_condition(&mut problems);
         self.check_stacks(&mut problems);
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(InvalidGenerator(problems))
-        }
+        InvalidGenerator::unless_empty(problems)
     }
 
     fn check_codebooks(&self, problems: &mut Vec<String>) {
+        problems.extend(self.codebook_size.problems(self.depth));
         let sizes = self.codebook_sizes();
-        if sizes.len() != self.depth {
-            let (depth, got) = (self.depth, sizes.len());
-            problems.push(format!(
-                "codebook_size: expected {depth} sizes (the depth), got {got}"
-            ));
-        }
-        if sizes.contains(&0) {
-            problems.push("codebook_size: expected at least 1 code, got 0".into());
-        }
         let differ = sizes.windows(2).any(|pair| pair[0] != pair[1]);
         if differ && self.classifier == Sharing::Shared {
             problems.push("classifier: codebooks of different sizes need \"per_depth\"".into());
