@@ -165,7 +165,8 @@ impl VisionTransformer {
         let grid = [height / size, width / size];
         let mut hidden = self.embed(images);
         let mut maps = Vec::new();
-        for (place, block) in self.blocks.iter().enumerate() {
+        let needed = after.iter().max().map_or(0, |last| last + 1);
+        for (place, block) in self.blocks.iter().take(needed).enumerate() {
             hidden = block.forward(hidden);
             if after.contains(&place) {
                 let patches = hidden.clone().narrow(1, 1, grid[0] * grid[1]);
