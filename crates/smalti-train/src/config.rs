@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use smalti_data::{DataError, DatasetConfig, PreprocessPair, Split, Views};
 use smalti_models::autoencoder::AutoencoderConfig;
+use smalti_models::generators::Writing;
 use smalti_models::generators::sampling::SamplingConfig;
 use smalti_models::perceptual::{ContrastiveConfig, PerceptualConfig};
 
@@ -310,12 +311,19 @@ impl GeneratorRun {
         let guidance = self.sampling.guidance.iter();
         let guidance = guidance.flat_map(|guidance| guidance.problems());
         problems.extend(guidance.map(|problem| format!("sampling.{problem}")));
-        let misplaced = self.sampling.misplaced(self.model.writing());
-        problems.extend(misplaced.into_iter().map(|p| format!("sampling.{p}")));
+        problems.extend(self.misplaced(self.model.writing()));
         if self.sampling.is_guided() && !self.model.can_be_guided() {
             problems.push("sampling.guidance: this generator never learns images without their class; use kind = \"far\", \"diffusion\" or \"masked\" with condition = \"class\", or leave guidance out".into());
         }
         problems
+    }
+
+    /// Settings of the samples that mean nothing to a generator that writes so.
+    pub(crate) fn misplaced(&self, writing: Writing) -> Vec<String> {
+        let problems = self.sampling.misplaced(writing).into_iter();
+        problems
+            .map(|problem| format!("sampling.{problem}"))
+            .collect()
     }
 }
 

@@ -109,7 +109,8 @@ impl GeneratorStage {
         require_one_layout(&train, &eval)?;
         let device = device.clone().autodiff();
         let shape = model_config(config, &tokenizer, &train)?;
-        TrainError::unless_empty(misplaced(config, &shape))?;
+        // Now the number of codes is known.
+        TrainError::unless_empty(config.misplaced(shape.writing()))?;
         let codes = code_embedding(&shape, tokenizer.network.quantizer())?;
         let codes = codes.map(|embedding| burn::module::Module::to_device(embedding, &device));
         let model = shape.build(codes, &mut Init::new(&device, config.seed))?;
@@ -369,14 +370,6 @@ impl Stage for GeneratorStage {
         self.order = None;
         self.learner.restore(weights, steps, path, &self.device)
     }
-}
-
-/// Settings of the samples that do not fit the generator, now that its number of codes is known.
-fn misplaced(config: &GeneratorRun, shape: &GeneratorConfig) -> Vec<String> {
-    let problems = config.sampling.misplaced(shape.writing()).into_iter();
-    problems
-        .map(|problem| format!("sampling.{problem}"))
-        .collect()
 }
 
 /// Refuses a tokenizer whose codes cannot be learned as the run asks, before they are made.
